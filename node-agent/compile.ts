@@ -1,0 +1,49 @@
+/** Byte code for a release: taken over from the release before where a file has not changed, compiled where it has. */
+import { dirname } from 'node:path';
+import type { SiteLayout } from './layout.ts';
+import { DEFAULT_PATH, type System } from './system.ts';
+
+/**
+ * Collects, while a tree is unpacked, which of its modules are new, and links the byte code of the others.
+ * The byte code is of the unchecked-hash kind: a release never changes, so Python need not look at the source's date.
+ */
+export function createCompiler(system: System, tree: string, previousTree: string | null) {
+  const changed: string[] = [];
+  const unchanged: string[] = [];
+  return {
+    onFile(path: string, content: readonly Uint8Array[]): void {
+      if (!path.endsWith('.py')) return;
+      const same = previousTree !== null && sameContent(system.readBytes(`${previousTree}/${path}`), content);
+      (same ? unchanged : changed).push(path);
+    },
+    /** Compiles what is left. A file that does not compile is the program's own affair: it may be for another Python. */
+    async compile(python: string, signal: AbortSignal, site: SiteLayout): Promise<void> {
+      // Only now: a tree may bring byte code of its own, and that is unpacked first.
+      if (previousTree !== null) for (const path of unchanged) if (!linkByteCode(system, tree, previousTree, path)) changed.push(path);
+      if (changed.length === 0) return;
+      await system.run([python, '-I', '-S', '-m', 'compileall', '-q', '--invalidation-mode', 'unchecked-hash', '-i', '-'], {
+        cwd: tree,
+        env: { PATH: DEFAULT_PATH, LANG: 'C.UTF-8' },
+        input: `${changed.join('\n')}\n`,
+        timeoutMs: 120_000,
+        signal,
+        jobFile: site.job,
+      });
+    },
+  };
+}
+
+function sameContent(old: Buffer | null, content: readonly Uint8Array[]): boolean {
+  return old?.equals(Buffer.concat(content)) ?? false;
+}
+
+function linkByteCode(system: System, tree: string, previousTree: string, path: string): boolean {
+  const folder = dirname(path);
+  const stem = path.slice(folder === '.' ? 0 : folder.length + 1, -'.py'.length);
+  const cache = `${folder}/__pycache__`;
+  const names = system.list(`${previousTree}/${cache}`).filter((name) => name.startsWith(`${stem}.cpython-`) && name.endsWith('.pyc'));
+  if (names.length === 0) return false;
+  system.makeFolder(`${tree}/${cache}`);
+  for (const name of names) if (!system.exists(`${tree}/${cache}/${name}`)) system.hardLink(`${previousTree}/${cache}/${name}`, `${tree}/${cache}/${name}`);
+  return true;
+}

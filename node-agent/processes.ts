@@ -1,0 +1,145 @@
+/** runit: the node's own runsvdir, a site's two slots, and what they are doing. */
+import { DEFAULT_PATH, processStart, type System } from './system.ts';
+import type { NodeLayout, SiteLayout, Slot } from './layout.ts';
+import { SLOTS } from './layout.ts';
+import { type BootName, KraftwerkError, type SiteFiles } from './protocol.ts';
+
+export interface ServiceState {
+  state: 'run' | 'down' | 'finish' | 'absent';
+  /** Of the supervised process; 0 when there is none. */
+  pid: number;
+  uptimeS: number;
+  wantsUp: boolean;
+}
+
+const ABSENT: ServiceState = { state: 'absent', pid: 0, uptimeS: 0, wantsUp: false };
+/** TAI label of the epoch: `supervise/status` counts seconds from there. */
+const TAI_EPOCH = 4611686018427387914n;
+
+/**
+ * What runsv says of a service folder.
+ * @see runit's runsv.c: status is 20 bytes: TAI64N, pid (little endian), paused, want, term, state
+ */
+export function readService(system: System, folder: string): ServiceState {
+  const status = system.readBytes(`${folder}/supervise/status`);
+  if (status === null || status.length < 20 || !system.writeFifo(`${folder}/supervise/ok`, '')) return ABSENT;
+  const since = Number(status.readBigUInt64BE(0) - TAI_EPOCH);
+  const state = (['down', 'run', 'finish'] as const)[status[19] ?? 0] ?? 'down';
+  return {
+    state,
+    pid: status.readUInt32LE(12),
+    uptimeS: Math.max(0, Math.round(system.wallClock().getTime() / 1000 - since)),
+    wantsUp: status[17] === 'u'.charCodeAt(0),
+  };
+}
+
+/** One letter of runsv's control protocol: u, d, o, t, k. */
+export function control(system: System, folder: string, letter: 'u' | 'd' | 'o' | 't' | 'k' | 'x'): boolean {
+  return system.writeFifo(`${folder}/supervise/control`, letter);
+}
+
+/** Waits until `ready` says so, looking closely first; false when the time is over. */
+export async function waitUntil(system: System, ready: () => boolean, limitMs: number, signal?: AbortSignal): Promise<boolean> {
+  const end = system.nowMs() + limitMs;
+  for (let pauseMs = 2; !ready(); pauseMs = Math.min(pauseMs * 1.3, 50)) {
+    if (system.nowMs() > end || signal?.aborted) return false;
+    await system.sleep(pauseMs, signal);
+  }
+  return true;
+}
+
+/** The pid of the node's runsvdir, null when it does not run. */
+export function runsvdirPid(system: System, node: NodeLayout): number | null {
+  const [pid, start] = (system.readText(node.runsvdirPid) ?? '').trim().split(' ');
+  return pid !== undefined && start !== undefined && processStart(Number(pid)) === start ? Number(pid) : null;
+}
+
+/** Starts runsvdir in a session of its own, where it does not run. */
+export function ensureRunsvdir(system: System, node: NodeLayout): void {
+  if (runsvdirPid(system, node) !== null) return;
+  const pid = system.startDaemon(['runsvdir', '-P', node.services, `log: ${'.'.repeat(400)}`], {
+    cwd: node.root,
+    env: { PATH: DEFAULT_PATH, LANG: 'C.UTF-8' },
+    log: `${node.log}/runsvdir.log`,
+  });
+  system.writeFile(node.runsvdirPid, `${pid} ${processStart(pid) ?? ''}\n`);
+}
+
+/** Writes the folders of a site's two slots and has them supervised. */
+export function ensureSlots(system: System, site: SiteLayout, files: SiteFiles): void {
+  let created = false;
+  for (const slot of SLOTS) {
+    const folder = site.slot(slot);
+    for (const path of [`${folder}/log`, site.slotLog(slot)]) system.makeFolder(path);
+    const fill = (text: string): string => text.replaceAll('__SLOT__', slot);
+    system.writeIfChanged(`${folder}/run`, fill(files.slotRun), 0o755);
+    system.writeIfChanged(`${folder}/finish`, fill(files.slotFinish), 0o755);
+    system.writeIfChanged(`${folder}/log/run`, fill(files.slotLog), 0o755);
+    if (system.readLink(site.slotLink(slot)) !== folder) {
+      system.pointLink(site.slotLink(slot), folder);
+      created = true;
+    }
+  }
+  if (created) wakeRunsvdir(system, site.node);
+}
+
+/**
+ * Makes runsvdir look at its folder now instead of at its next 5 s tick: it polls the pipe that is its own stderr, and it
+ * sleeps a second over a folder that changed in this very second, so that is dated back. A help only: without it all works later.
+ */
+function wakeRunsvdir(system: System, node: NodeLayout): void {
+  const pid = runsvdirPid(system, node);
+  if (pid === null) return;
+  try {
+    const now = system.wallClock().getTime();
+    system.setModified(node.services, new Date(now - 10_000 - (now % 7_000)));
+    system.writeFifo(`/proc/${pid}/fd/2`, '.');
+  } catch {
+    // It finds them by itself within five seconds.
+  }
+}
+
+/** Waits until both slots are supervised. @throws KraftwerkError `node.runit` */
+export async function waitForSlots(system: System, site: SiteLayout, signal: AbortSignal): Promise<void> {
+  const ready = (): boolean => SLOTS.every((slot) => readService(system, site.slot(slot)).state !== 'absent');
+  if (await waitUntil(system, ready, 15_000, signal)) return;
+  throw new KraftwerkError('node.runit', `runit did not take up ${site.instance}.web.a and .b within 15 s`, {
+    step: 'Start',
+    hint: `look at ${site.node.log}/runsvdir.log on the node`,
+  });
+}
+
+/** Starts a boot in its idle slot once, on trial: when it ends, it stays down. */
+export function startTrial(system: System, site: SiteLayout, release: number, boot: BootName, slot: Slot): void {
+  system.makeFolder(site.runtime, 0o750);
+  system.writeFile(site.trial(slot), `v${release} ${boot}\n`);
+  system.failpoint('trial');
+  if (!control(system, site.slot(slot), 'o')) throw new KraftwerkError('node.runit', `runit does not supervise ${site.instance}.web.${slot}`);
+}
+
+/** Ends what runs in a slot: TERM, and KILL after `graceMs`. */
+export async function stopSlot(system: System, site: SiteLayout, slot: Slot, graceMs: number): Promise<void> {
+  const folder = site.slot(slot);
+  const down = (): boolean => ['down', 'absent'].includes(readService(system, folder).state);
+  system.remove(site.trial(slot));
+  if (down()) return;
+  control(system, folder, 'd');
+  if (await waitUntil(system, down, graceMs)) return;
+  control(system, folder, 'k');
+  await waitUntil(system, down, 5_000);
+}
+
+/** Ends runsvdir and everything that it supervises. */
+export async function stopRunsvdir(system: System, node: NodeLayout, graceMs: number): Promise<void> {
+  const folders = system.list(node.services).map((name) => `${node.services}/${name}`);
+  const supervisors = folders.flatMap((folder) => [`${folder}/supervise/ok`, `${folder}/log/supervise/ok`]);
+  const pid = runsvdirPid(system, node);
+  if (pid !== null) system.signal(pid, 'SIGHUP');
+  const gone = (): boolean => supervisors.every((fifo) => !system.writeFifo(fifo, ''));
+  if (!(await waitUntil(system, gone, graceMs))) {
+    for (const folder of folders) control(system, folder, 'k');
+    for (const folder of folders) control(system, folder, 'x');
+    await waitUntil(system, gone, 5_000);
+  }
+  system.remove(node.runsvdirPid);
+}

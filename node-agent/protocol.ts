@@ -1,0 +1,471 @@
+/**
+ * The contract between receiver and agent: names, errors, requests and events, and the parsers of each.
+ * All that receiver/ may import from node-agent/. Long because: both sides must read one page.
+ */
+declare const brand: unique symbol;
+type Branded<Name extends string> = string & { readonly [brand]: Name };
+
+/** A repository's and project's name, `^[a-z][a-z0-9_-]{0,27}$`. */
+export type ProjectName = Branded<'ProjectName'>;
+/** A deploy environment's name, the same alphabet as a project's. */
+export type EnvironmentName = Branded<'EnvironmentName'>;
+/** Project + suffix: the name of a site on a node, at most 28 characters. */
+export type InstanceName = Branded<'InstanceName'>;
+/** A service's name: a folder under `templates/services/`. */
+export type ServiceName = Branded<'ServiceName'>;
+/** 64 lower-case hexadecimal digits. */
+export type Sha256 = Branded<'Sha256'>;
+/** A full git object id, 40 or 64 lower-case hexadecimal digits. */
+export type CommitId = Branded<'CommitId'>;
+/** An absolute, normalised path without control characters. */
+export type AbsolutePath = Branded<'AbsolutePath'>;
+/** A relative path inside a tree: no `..`, no empty or `.git` segment; `.` is the tree itself. */
+export type TreePath = Branded<'TreePath'>;
+/** One start of a web process: its slot and a serial number, `a.17`; names the folder of its socket. */
+export type BootName = Branded<'BootName'>;
+
+/** Version of the requests and events below; raised when an older peer could misread one. */
+export const PROTOCOL = 1;
+export const LIMITS = {
+  requestBytes: 4 * 1024 * 1024,
+  artifactBytes: 512 * 1024 * 1024,
+  fileBytes: 100 * 1024 * 1024,
+  files: 50_000,
+  depth: 64,
+  pathBytes: 1024,
+} as const;
+
+export const EXIT_CODES = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  config: 3,
+  denied: 4,
+  busy: 5,
+  unhealthy: 6,
+} as const;
+export type ExitName = keyof typeof EXIT_CODES;
+
+export interface KraftwerkErrorOptions {
+  /** The next action, a command that can be pasted where there is one. */
+  hint?: string | readonly string[];
+  /** Further lines for people: output of a child, further errors. */
+  lines?: readonly string[];
+  /** The step of a deploy in which it happened. */
+  step?: string;
+  /** A few words for git's own status line, without line breaks. */
+  reason?: string;
+  exit?: ExitName;
+  cause?: unknown;
+}
+
+/** A failure that its reader can act on. Message: where: what, got what. Anything else that is thrown is a bug. */
+export class KraftwerkError extends Error {
+  readonly code: string;
+  readonly hints: readonly string[];
+  readonly lines: readonly string[];
+  readonly exit: ExitName;
+  readonly step: string | undefined;
+  readonly reason: string | undefined;
+
+  constructor(code: string, message: string, options: KraftwerkErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'KraftwerkError';
+    this.code = code;
+    this.hints = options.hint === undefined ? [] : typeof options.hint === 'string' ? [options.hint] : options.hint;
+    this.lines = options.lines ?? [];
+    this.exit = options.exit ?? 'failed';
+    this.step = options.step;
+    this.reason = options.reason;
+  }
+}
+
+export interface WireError {
+  code: string;
+  message: string;
+  hints: readonly string[];
+  lines: readonly string[];
+  exit: ExitName;
+  step?: string;
+  reason?: string;
+}
+
+export function toWireError(error: KraftwerkError): WireError {
+  const { code, message, hints, lines, exit, step, reason } = error;
+  return { code, message, hints, lines, exit, ...(step && { step }), ...(reason && { reason }) };
+}
+
+export function fromWireError(wire: WireError): KraftwerkError {
+  return new KraftwerkError(wire.code, wire.message, {
+    hint: wire.hints,
+    lines: wire.lines,
+    exit: wire.exit,
+    ...(wire.step && { step: wire.step }),
+    ...(wire.reason && { reason: wire.reason }),
+  });
+}
+
+// ---------------------------------------------------------------- parsers
+
+/** Where a value stands in a request, for the error message: `prepare.artifact.sha256`. */
+export type Parser<T> = (value: unknown, where: string) => T;
+
+function refuse(where: string, expected: string, value: unknown): never {
+  const got = JSON.stringify(value)?.slice(0, 60) ?? typeof value;
+  throw new KraftwerkError('protocol.invalid', `${where}: expected ${expected}, got ${got}`);
+}
+
+function pattern<T extends string>(regex: RegExp, expected: string): Parser<T> {
+  return (value, where) => (typeof value === 'string' && regex.test(value) ? (value as T) : refuse(where, expected, value));
+}
+
+export const PROJECT_PATTERN = /^[a-z][a-z0-9_-]{0,27}$/;
+const NAME_RULE = 'a lower-case letter, then at most 27 of a-z 0-9 _ -';
+export const parseProjectName: Parser<ProjectName> = pattern(PROJECT_PATTERN, NAME_RULE);
+export const parseEnvironmentName: Parser<EnvironmentName> = pattern(PROJECT_PATTERN, NAME_RULE);
+export const parseInstanceName: Parser<InstanceName> = pattern(PROJECT_PATTERN, NAME_RULE);
+export const parseServiceName: Parser<ServiceName> = pattern(PROJECT_PATTERN, NAME_RULE);
+export const parseSha256: Parser<Sha256> = pattern(/^[0-9a-f]{64}$/, 'a sha256 in hexadecimal');
+export const parseCommitId: Parser<CommitId> = pattern(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/, 'a full commit id');
+export const parseBootName: Parser<BootName> = pattern(/^[ab]\.[1-9][0-9]{0,9}$/, 'a slot and a number, as a.17');
+
+export const parseAbsolutePath: Parser<AbsolutePath> = (value, where) => {
+  const good =
+    typeof value === 'string' &&
+    /^\/[^\p{Cc}]*$/u.test(value) &&
+    !value.split('/').some((part, index) => part === '.' || part === '..' || (part === '' && index > 0 && value !== '/'));
+  return good ? (value as AbsolutePath) : refuse(where, 'an absolute path', value);
+};
+
+export const parseTreePath: Parser<TreePath> = (value, where) => {
+  if (value === '.') return value as TreePath;
+  const good =
+    typeof value === 'string' &&
+    value.length <= LIMITS.pathBytes &&
+    /^[^\p{Cc}\\]+$/u.test(value) &&
+    value.split('/').every((part) => part !== '' && part !== '.' && part !== '..' && part.toLowerCase() !== '.git');
+  return good ? (value as TreePath) : refuse(where, 'a relative path inside the project', value);
+};
+
+const parseString: Parser<string> = (value, where) =>
+  typeof value === 'string' && !value.includes('\0') ? value : refuse(where, 'text without NUL', value);
+const parseBoolean: Parser<boolean> = (value, where) => (typeof value === 'boolean' ? value : refuse(where, 'true or false', value));
+
+function integer(min: number, max: number): Parser<number> {
+  return (value, where) =>
+    Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max
+      ? (value as number)
+      : refuse(where, `a whole number from ${min} to ${max}`, value);
+}
+
+function oneOf<const T extends string>(...choices: readonly T[]): Parser<T> {
+  return (value, where) => (choices.includes(value as T) ? (value as T) : refuse(where, choices.join(' or '), value));
+}
+
+function list<T>(item: Parser<T>, max: number): Parser<readonly T[]> {
+  return (value, where) =>
+    Array.isArray(value) && value.length <= max
+      ? value.map((entry, index) => item(entry, `${where}[${index}]`))
+      : refuse(where, `a list of at most ${max}`, value);
+}
+
+function nullable<T>(inner: Parser<T>): Parser<T | null> {
+  return (value, where) => (value === null ? null : inner(value, where));
+}
+
+type Shape = Record<string, Parser<unknown>>;
+type ShapeOf<S extends Shape> = { readonly [K in keyof S]: ReturnType<S[K]> };
+
+/** An object with exactly the keys of `shape`. */
+function object<S extends Shape>(shape: S): Parser<ShapeOf<S>> {
+  return (value, where) => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(where, 'an object', value);
+    const given = value as Record<string, unknown>;
+    for (const key of Object.keys(given)) if (!Object.hasOwn(shape, key)) refuse(`${where}.${key}`, 'no such key', given[key]);
+    return Object.fromEntries(
+      Object.entries(shape).map(([key, parse]) => [key, parse(given[key], `${where}.${key}`)]),
+    ) as ShapeOf<S>;
+  };
+}
+
+const VARIABLE_PATTERN = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
+const parseVariables: Parser<Readonly<Record<string, string>>> = (value, where) => {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(where, 'variables', value);
+  for (const [name, text] of Object.entries(value as object)) {
+    if (!VARIABLE_PATTERN.test(name)) refuse(`${where}.${name}`, 'the name of a variable', name);
+    parseString(text, `${where}.${name}`);
+  }
+  return value as Record<string, string>;
+};
+
+// ---------------------------------------------------------------- requests
+
+const parseReleaseNumber = integer(1, 1_000_000);
+const parseScript = parseString;
+
+/** How a node is laid out. `rootless`: everything below `root`, run by the calling user, sites on `httpPort` (0: a free one). */
+export const parseNodeProfile = object({
+  profile: oneOf('rootless'),
+  root: parseAbsolutePath,
+  httpPort: integer(0, 65_535),
+});
+export type NodeProfile = ReturnType<typeof parseNodeProfile>;
+
+/** Rendered from `templates/node/`; `@PORT@`-free: the agent passes the port to `nginxConf` by replacing `__HTTP_PORT__`. */
+const parseNodeFiles = object({ nginxConf: parseString, nginxRun: parseScript });
+export type NodeFiles = ReturnType<typeof parseNodeFiles>;
+
+const parseHealthcheck = object({
+  path: parseString,
+  host: parseString,
+  statusMin: integer(100, 599),
+  statusMax: integer(100, 599),
+  timeoutMs: integer(1, 600_000),
+  intervalMs: integer(1, 600_000),
+  retries: integer(1, 1000),
+  settleMs: integer(0, 600_000),
+  bootMs: integer(1, 600_000),
+});
+export type HealthcheckRequest = ReturnType<typeof parseHealthcheck>;
+
+const parseServiceRequest = object({
+  name: parseServiceName,
+  setup: parseScript,
+  environment: parseVariables,
+});
+export type ServiceRequest = ReturnType<typeof parseServiceRequest>;
+
+/** What `templates/project/` gives for one release of one instance. */
+const parseSiteFiles = object({
+  /** nginx's file for the site. */
+  site: parseString,
+  /** Starts the release's web process; `$1` is the socket's path, relative to the release. */
+  run: parseScript,
+  /** The slots' `run`, `finish` and `log/run`; `__SLOT__` stands for a or b. */
+  slotRun: parseScript,
+  slotFinish: parseScript,
+  slotLog: parseScript,
+});
+export type SiteFiles = ReturnType<typeof parseSiteFiles>;
+
+const base = { node: parseNodeProfile, files: parseNodeFiles };
+
+export const parsePrepare = object({
+  ...base,
+  op: oneOf('prepare'),
+  instance: parseInstanceName,
+  /** `blog/live`, for messages. */
+  target: parseString,
+  release: parseReleaseNumber,
+  artifact: object({ sha256: parseSha256, bytes: integer(0, LIMITS.artifactBytes) }),
+  site: parseSiteFiles,
+  services: list(parseServiceRequest, 50),
+  python: parseAbsolutePath,
+  requirements: nullable(parseTreePath),
+  /** False when kraftwerk.yaml does not name the file: then it may be missing. */
+  requirementsNamed: parseBoolean,
+  /** Part of the virtualenv's key; `-o upgrade-packages` raises it. */
+  generation: integer(0, 1_000_000),
+  build: nullable(parseString),
+  /** Null where another node runs it, or `-o skip-release`. */
+  releaseCommand: nullable(parseString),
+  /** For `build`: nothing secret. */
+  buildEnvironment: parseVariables,
+  /** For the release command: all of the site's. */
+  environment: parseVariables,
+  /** For the transcript: `gunicorn blog.wsgi x2`. */
+  startLabel: parseString,
+  health: parseHealthcheck,
+  /** How long an old process may drain. */
+  timeoutMs: integer(1, 3_600_000),
+  /** Run services' scripts though they have not changed. */
+  override: parseBoolean,
+  pipTimeoutMs: integer(1, 3_600_000),
+});
+export type PrepareRequest = ReturnType<typeof parsePrepare>;
+
+/** The release and boot that serve, or are to serve. */
+const parseServing = object({ release: parseReleaseNumber, boot: parseBootName });
+export type Serving = ReturnType<typeof parseServing>;
+
+export const parseActivate = object({
+  ...base,
+  op: oneOf('activate'),
+  instance: parseInstanceName,
+  serve: parseServing,
+});
+export type ActivateRequest = ReturnType<typeof parseActivate>;
+
+/** Drain and stop everything of the instance that does not serve, then remove what is not kept. */
+export const parseRetire = object({
+  ...base,
+  op: oneOf('retire'),
+  instance: parseInstanceName,
+  timeoutMs: integer(1, 3_600_000),
+  healthPath: parseString,
+  host: parseString,
+  /** Releases whose trees stay. The current one always does. */
+  keep: list(parseReleaseNumber, 1000),
+});
+export type RetireRequest = ReturnType<typeof parseRetire>;
+
+/** Take back a prepared or half prepared release: stop its process, remove its tree unless it is in `keep`. */
+export const parseAbandon = object({
+  ...base,
+  op: oneOf('abandon'),
+  instance: parseInstanceName,
+  keep: list(parseReleaseNumber, 1000),
+});
+export type AbandonRequest = ReturnType<typeof parseAbandon>;
+
+export const parseProcess = object({
+  ...base,
+  op: oneOf('stop', 'start'),
+  instance: parseInstanceName,
+  timeoutMs: integer(1, 3_600_000),
+  health: nullable(parseHealthcheck),
+});
+export type ProcessRequest = ReturnType<typeof parseProcess>;
+
+export const parseStatus = object({ ...base, op: oneOf('status'), instances: list(parseInstanceName, 10_000) });
+export type StatusRequest = ReturnType<typeof parseStatus>;
+
+export const parseLogs = object({
+  ...base,
+  op: oneOf('logs'),
+  instance: parseInstanceName,
+  lines: integer(0, 100_000),
+  follow: parseBoolean,
+  process: nullable(pattern<string>(/^[a-z][a-z0-9_-]{0,27}$/, 'the name of a process')),
+  release: nullable(parseReleaseNumber),
+});
+export type LogsRequest = ReturnType<typeof parseLogs>;
+
+/** `start`: bring the node's own nginx and runsvdir up and say what the node is. */
+export const parseNodeRequest = object({ ...base, op: oneOf('hello', 'shutdown') });
+export type NodeRequest = ReturnType<typeof parseNodeRequest>;
+
+export type AgentRequest =
+  | PrepareRequest
+  | ActivateRequest
+  | RetireRequest
+  | AbandonRequest
+  | ProcessRequest
+  | StatusRequest
+  | LogsRequest
+  | NodeRequest;
+
+const REQUEST_PARSERS: Readonly<Record<AgentRequest['op'], Parser<AgentRequest>>> = {
+  prepare: parsePrepare,
+  activate: parseActivate,
+  retire: parseRetire,
+  abandon: parseAbandon,
+  stop: parseProcess,
+  start: parseProcess,
+  status: parseStatus,
+  logs: parseLogs,
+  hello: parseNodeRequest,
+  shutdown: parseNodeRequest,
+};
+
+/** @throws KraftwerkError `protocol.invalid`, `protocol.version`, `protocol.operation` */
+export function parseRequest(line: string): AgentRequest {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (cause) {
+    throw new KraftwerkError('protocol.invalid', 'request: not a line of JSON', { cause });
+  }
+  const { protocol, ...request } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
+  if (protocol !== PROTOCOL) {
+    throw new KraftwerkError('protocol.version', `request: speaks protocol ${String(protocol)}, this agent ${PROTOCOL}`, {
+      hint: 'bring receiver and node to the same version of kraftwerk',
+    });
+  }
+  const op = request['op'] as AgentRequest['op'];
+  if (typeof op !== 'string' || !Object.hasOwn(REQUEST_PARSERS, op)) refuse('request.op', 'an operation', op);
+  return REQUEST_PARSERS[op](request, op);
+}
+
+export function encodeRequest(request: AgentRequest): string {
+  return `${JSON.stringify({ protocol: PROTOCOL, ...request })}\n`;
+}
+
+// ---------------------------------------------------------------- events
+
+/** The steps of a deploy, in order, as the pusher sees them. */
+export type StepName =
+  | 'Config'
+  | 'Artifact'
+  | 'Unpack'
+  | 'Packages'
+  | 'Build'
+  | 'Services'
+  | 'Release'
+  | 'Start'
+  | 'Health'
+  | 'Settle'
+  | 'Switch';
+
+export type DeployEvent =
+  /** A step ended well. `quiet`: kept in the journal, not shown. */
+  | { event: 'step'; step: StepName; detail: string; ms: number; quiet?: boolean }
+  /** A step goes on; sent every few seconds. `what`: "installing flask". */
+  | { event: 'progress'; step: StepName; what: string; ms: number }
+  | { event: 'output'; step: StepName; line: string }
+  | { event: 'warning'; message: string; hint?: string };
+
+export type LogLine = { event: 'log'; process: string; slot: string; release: number | null; at: string; text: string };
+
+export type AgentEvent =
+  | DeployEvent
+  | LogLine
+  /** The agent wants the artifact's bytes on its stdin now. */
+  | { event: 'send' }
+  | { event: 'result'; ok: true; value: unknown }
+  | { event: 'result'; ok: false; error: WireError };
+
+export interface PrepareResult {
+  boot: BootName;
+  /** The tree was there already (a rollback, a restart): abandoning keeps it. */
+  reused: boolean;
+  httpPort: number;
+  virtualenv: string | null;
+}
+
+export interface ActivateResult {
+  /** What served before; the receiver can activate it again to put the node back. */
+  previous: Serving | null;
+  httpPort: number;
+}
+
+export interface ProcessStatus {
+  name: string;
+  slot: string;
+  state: 'run' | 'down' | 'finish' | 'absent';
+  pid: number | null;
+  uptimeS: number | null;
+  /** Resident memory of the process and its children, bytes. */
+  memoryBytes: number | null;
+  workers: number;
+}
+
+export interface InstanceStatus {
+  instance: InstanceName;
+  current: Serving | null;
+  stopped: boolean;
+  releases: number[];
+  processes: ProcessStatus[];
+}
+
+export interface StatusResult {
+  instances: InstanceStatus[];
+}
+
+/** What the receiver needs to know of a node to plan for it. */
+export interface HelloResult {
+  agentVersion: string;
+  httpPort: number;
+  cores: number;
+  memoryBytes: number;
+}

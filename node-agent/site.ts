@@ -1,0 +1,174 @@
+/** nginx: the node's own instance, and one file per site: staged, tested, swapped, or restored. */
+import { connect, createServer } from 'node:net';
+import type { NodeLayout, SiteLayout } from './layout.ts';
+import { KraftwerkError, type NodeFiles } from './protocol.ts';
+import { control, ensureRunsvdir, readService, waitUntil } from './processes.ts';
+import { DEFAULT_PATH, errno, type System } from './system.ts';
+
+const nginxService = (node: NodeLayout): string => `${node.serviceFolders}/nginx`;
+
+/**
+ * Lays the node out and brings its runsvdir and nginx up, where they are not. Called under the node's lock.
+ * @returns the port on which sites are served
+ * @throws KraftwerkError `node.port`, `node.nginx`
+ */
+export async function ensureNode(system: System, node: NodeLayout, files: NodeFiles): Promise<number> {
+  const service = nginxService(node);
+  const known = Number(system.readText(node.httpPortFile) ?? '0');
+  const running = (): boolean => readService(system, service).state === 'run';
+  const wanted = node.profile.httpPort;
+  if (known !== 0 && (wanted === 0 || wanted === known) && running() && system.readText(`${node.nginx}/nginx.conf`) === fill(files.nginxConf, known)) return known;
+
+  for (const path of [node.web, node.services, `${service}/log`, node.sitesEnabled, node.nginxLog, node.runtime, `${node.root}/var/lib/nginx`]) {
+    system.makeFolder(path);
+  }
+  const port = wanted !== 0 ? wanted : known !== 0 ? known : await freePort();
+  const moved = known !== port;
+  if (moved || !running()) await assertPortFree(node, port);
+  system.writeIfChanged(`${node.nginx}/nginx.conf`, fill(files.nginxConf, port));
+  if (moved) {
+    for (const name of system.list(node.sitesEnabled)) {
+      const path = `${node.sitesEnabled}/${name}`;
+      const text = system.readText(path) ?? '';
+      system.writeIfChanged(path, text.replaceAll(`:${known};`, `:${port};`));
+    }
+    system.writeFile(node.httpPortFile, `${port}\n`);
+  }
+  system.writeIfChanged(`${service}/run`, files.nginxRun, 0o755);
+  if (system.readLink(`${node.services}/nginx`) !== service) system.pointLink(`${node.services}/nginx`, service);
+  ensureRunsvdir(system, node);
+  if (running()) {
+    if (moved) {
+      control(system, service, 't');
+      await waitUntil(system, () => readService(system, service).uptimeS < 1, 3_000);
+    } else reloadNginx(system, node);
+  } else {
+    await waitUntil(system, () => readService(system, service).state !== 'absent', 10_000);
+    control(system, service, 'u');
+  }
+  if (await waitForPort(system, port, 10_000)) return port;
+  const words = (system.readText(`${node.nginxLog}/error.log`) ?? '').trim().split('\n').slice(-3);
+  throw new KraftwerkError('node.nginx', `nginx does not answer on port ${port} of the node`, {
+    step: 'Start',
+    lines: words,
+    hint: `look at ${node.nginxLog}/error.log on the node`,
+  });
+}
+
+/** nginx listens where the profile says; the port of a rootless node may be known on the node only. */
+export function fill(text: string, port: number): string {
+  return text.replaceAll('__HTTP_PORT__', String(port));
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
+async function assertPortFree(node: NodeLayout, port: number): Promise<void> {
+  const server = createServer();
+  try {
+    await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, '127.0.0.1', resolve));
+    await new Promise((resolve) => server.close(resolve));
+  } catch (cause) {
+    const why = errno(cause) === 'EACCES' ? 'may not be used by this user' : 'is taken by another program';
+    throw new KraftwerkError('node.port', `port ${port}, the node's http_port, ${why}`, {
+      step: 'Start',
+      hint: `choose another http_port for the node at ${node.root} in the receiver's configuration (0: any free one)`,
+      reason: `port ${port} is taken`,
+      cause,
+    });
+  }
+}
+
+async function waitForPort(system: System, port: number, limitMs: number): Promise<boolean> {
+  const end = system.nowMs() + limitMs;
+  while (system.nowMs() < end) {
+    const open = await new Promise<boolean>((resolve) => {
+      const socket = connect(port, '127.0.0.1');
+      socket.on('connect', () => (socket.destroy(), resolve(true)));
+      socket.on('error', () => resolve(false));
+    });
+    if (open) return true;
+    await system.sleep(10);
+  }
+  return false;
+}
+
+/** Makes nginx read its files again; old workers end by themselves. */
+export function reloadNginx(system: System, node: NodeLayout): void {
+  const { pid } = readService(system, nginxService(node));
+  if (pid > 0) system.signal(pid, 'SIGHUP');
+}
+
+/**
+ * Asks nginx whether it would take `text` as the site's file beside all others, without touching what it serves.
+ * @throws KraftwerkError `site.nginx`
+ */
+export async function testSite(system: System, site: SiteLayout, text: string): Promise<void> {
+  const { node } = site;
+  const staging = `${node.nginx}/.check.${site.instance}.${system.pid}`;
+  try {
+    system.makeFolder(`${staging}/sites-enabled`);
+    system.writeFile(`${staging}/nginx.conf`, system.readText(`${node.nginx}/nginx.conf`) ?? '');
+    for (const name of system.list(node.sitesEnabled)) {
+      if (name !== site.instance && !name.endsWith('.tmp')) system.createLink(`${staging}/sites-enabled/${name}`, `${node.sitesEnabled}/${name}`);
+    }
+    system.writeFile(`${staging}/sites-enabled/${site.instance}`, text);
+    const result = await system.run(['nginx', '-t', '-q', '-p', node.root, '-c', `${staging}/nginx.conf`], {
+      cwd: node.root,
+      env: { PATH: DEFAULT_PATH },
+      timeoutMs: 20_000,
+    });
+    if (result.code === 0) return;
+    throw new KraftwerkError('site.nginx', 'nginx refuses the site’s configuration', {
+      step: 'Start',
+      lines: result.tail.map((line) => line.replaceAll(`${staging}/`, '')).slice(-5),
+      hint: 'if the project’s own nginx template was changed, mend it; else please report this',
+      reason: 'nginx refused its configuration',
+    });
+  } finally {
+    system.remove(staging);
+  }
+}
+
+/** The site's file as it stands, and a way back to it. */
+export async function swapSite(system: System, site: SiteLayout, text: string): Promise<{ changed: boolean; restore(): void }> {
+  const old = system.readText(site.nginxSite);
+  if (old === text) return { changed: false, restore: () => undefined };
+  await testSite(system, site, text);
+  system.writeFile(site.nginxSite, text);
+  reloadNginx(system, site.node);
+  const restore = (): void => {
+    if (old === null) system.remove(site.nginxSite);
+    else system.writeFile(site.nginxSite, old);
+    reloadNginx(system, site.node);
+  };
+  return { changed: true, restore };
+}
+
+/** Waits until nginx answers for `host` at all: an unknown one it closes without a word. */
+export async function waitForHost(system: System, port: number, host: string, limitMs: number): Promise<boolean> {
+  const end = system.nowMs() + limitMs;
+  while (system.nowMs() < end) {
+    const answered = await new Promise<boolean>((resolve) => {
+      const socket = connect(port, '127.0.0.1');
+      const timer = setTimeout(() => (socket.destroy(), resolve(true)), 2_000);
+      const settle = (value: boolean): void => {
+        clearTimeout(timer);
+        socket.destroy();
+        resolve(value);
+      };
+      socket.on('data', () => settle(true));
+      socket.on('error', () => settle(false));
+      socket.on('close', () => settle(false));
+      socket.write(`HEAD /.kraftwerk-ready HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+    });
+    if (answered) return true;
+    await system.sleep(5);
+  }
+  return false;
+}

@@ -1,0 +1,58 @@
+/** What a node and its sites are doing now. */
+import { cpus, totalmem } from 'node:os';
+import { type NodeLayout, siteLayout } from './layout.ts';
+import { SLOTS } from './layout.ts';
+import type { HelloResult, InstanceName, InstanceStatus, ProcessStatus } from './protocol.ts';
+import { readService } from './processes.ts';
+import { listReleases, readCurrent } from './releases.ts';
+import type { System } from './system.ts';
+
+export function readInstance(system: System, node: NodeLayout, instance: InstanceName): InstanceStatus {
+  const site = siteLayout(node, instance);
+  const children = childrenByParent(system);
+  const processes = SLOTS.map((slot): ProcessStatus => {
+    const service = readService(system, site.slot(slot));
+    const workers = service.pid === 0 ? [] : (children.get(service.pid) ?? []);
+    return {
+      name: 'web',
+      slot,
+      state: service.state,
+      pid: service.pid || null,
+      uptimeS: service.state === 'run' ? service.uptimeS : null,
+      memoryBytes: service.pid === 0 ? null : [service.pid, ...workers].reduce((sum, pid) => sum + memoryOf(system, pid), 0),
+      workers: workers.length,
+    };
+  });
+  return {
+    instance,
+    current: readCurrent(system, site),
+    stopped: system.exists(site.stopped),
+    releases: listReleases(system, site),
+    processes,
+  };
+}
+
+export function describeNode(agentVersion: string, httpPort: number): HelloResult {
+  return { agentVersion, httpPort, cores: cpus().length, memoryBytes: totalmem() };
+}
+
+function childrenByParent(system: System): Map<number, number[]> {
+  const result = new Map<number, number[]>();
+  for (const name of system.list('/proc')) {
+    if (!/^[0-9]+$/.test(name)) continue;
+    const stat = system.readText(`/proc/${name}/stat`);
+    const parent = Number(stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[1] ?? 0);
+    result.set(parent, [...(result.get(parent) ?? []), Number(name)]);
+  }
+  return result;
+}
+
+/** Proportional set size: shared pages count once over all that share them, so that sums are true. */
+function memoryOf(system: System, pid: number): number {
+  try {
+    const kilobytes = /^Pss:\s+([0-9]+) kB/m.exec(system.readText(`/proc/${pid}/smaps_rollup`) ?? '')?.[1];
+    return Number(kilobytes ?? 0) * 1024;
+  } catch {
+    return 0;
+  }
+}

@@ -1,0 +1,328 @@
+/** The agent's hands: the only file that writes to disk, starts programs, reads the clock and the environment. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import * as fs from 'node:fs';
+import { dirname } from 'node:path';
+import { createInterface } from 'node:readline';
+import { KraftwerkError } from './protocol.ts';
+
+export interface RunOptions {
+  cwd: string;
+  /** The whole environment of the program: nothing is inherited. */
+  env: Readonly<Record<string, string>>;
+  timeoutMs: number;
+  signal?: AbortSignal;
+  input?: string;
+  onLine?: (line: string) => void;
+  /** Where the process group is noted, so that a later agent can end it if this one is killed. */
+  jobFile?: string;
+}
+
+export interface RunResult {
+  /** Exit code; 128 + n for signal n is not folded in: then `code` is null. */
+  code: number | null;
+  timedOut: boolean;
+  /** The last lines of stdout and stderr, at most 200. */
+  tail: string[];
+}
+
+const TAIL_LINES = 200;
+const LINE_BYTES = 4000;
+
+export type System = ReturnType<typeof createSystem>;
+
+/**
+ * @param environment `KRAFTWERK_FAILPOINT=op:name:n:effect` makes the n-th operation `name` of an agent that runs `op`
+ *   fail with the errno `effect`, or with `kill` end the agent as kill -9 would. For tests of crash safety.
+ */
+export function createSystem(environment: Readonly<Record<string, string | undefined>>) {
+  const [failOp, failName, failAt, failEffect] = (environment['KRAFTWERK_FAILPOINT'] ?? '').split(':');
+  const counts = new Map<string, number>();
+  let operation = '';
+
+  /** Counts the operation `name`; here a test makes it fail. */
+  function failpoint(name: string): void {
+    if (failOp !== operation || failName !== name) return;
+    const count = (counts.get(name) ?? 0) + 1;
+    counts.set(name, count);
+    if (count !== Number(failAt)) return;
+    if (failEffect === 'kill') process.kill(process.pid, 'SIGKILL');
+    throw Object.assign(new Error(`${failEffect}: failpoint ${name} ${count}`), { code: failEffect });
+  }
+
+  function fsyncPath(path: string): void {
+    const handle = fs.openSync(path, 'r');
+    try {
+      fs.fsyncSync(handle);
+    } finally {
+      fs.closeSync(handle);
+    }
+  }
+
+  /** Renames `from` to `to`, both durable afterwards. The only way anything is published. */
+  function publish(from: string, to: string): void {
+    failpoint('publish');
+    fs.renameSync(from, to);
+    fsyncPath(dirname(to));
+  }
+
+  function writeFile(path: string, text: string, mode = 0o644): void {
+    failpoint('write');
+    const temporary = `${path}.${process.pid}.tmp`;
+    const handle = fs.openSync(temporary, 'w', mode);
+    try {
+      fs.writeSync(handle, text);
+      fs.fchmodSync(handle, mode);
+      fs.fsyncSync(handle);
+    } finally {
+      fs.closeSync(handle);
+    }
+    publish(temporary, path);
+  }
+
+  return {
+    failpoint,
+    publish,
+    writeFile,
+    environment,
+    pid: process.pid,
+    nowMs: (): number => performance.now(),
+    wallClock: (): Date => new Date(),
+    /** Names the request in work, for failpoints. */
+    begin: (op: string): void => {
+      operation = op;
+    },
+
+    /** Text of a file, or null where there is none. */
+    readText(path: string): string | null {
+      return orMissing(() => fs.readFileSync(path, 'utf8'));
+    },
+    readBytes: (path: string): Buffer | null => orMissing(() => fs.readFileSync(path)),
+    readLink: (path: string): string | null => orMissing(() => fs.readlinkSync(path)),
+    list: (path: string): string[] => orMissing(() => fs.readdirSync(path)) ?? [],
+    listEntries: (path: string): fs.Dirent[] => orMissing(() => fs.readdirSync(path, { withFileTypes: true })) ?? [],
+    stat: (path: string): fs.Stats | null => orMissing(() => fs.lstatSync(path)),
+    exists: (path: string): boolean => fs.existsSync(path),
+    realPath: (path: string): string | null => orMissing(() => fs.realpathSync(path)),
+
+    makeFolder(path: string, mode = 0o755): void {
+      failpoint('mkdir');
+      fs.mkdirSync(path, { recursive: true, mode });
+    },
+
+    /** Writes only what differs; true when it did. */
+    writeIfChanged(path: string, text: string, mode = 0o644): boolean {
+      const old = orMissing(() => fs.readFileSync(path, 'utf8'));
+      if (old === text && (fs.statSync(path).mode & 0o777) === mode) return false;
+      writeFile(path, text, mode);
+      return true;
+    },
+
+    /** Points the symlink `path` at `target` in one step, durably. */
+    pointLink(path: string, target: string): void {
+      failpoint('symlink');
+      const temporary = `${path}.${process.pid}.tmp`;
+      fs.rmSync(temporary, { force: true });
+      fs.symlinkSync(target, temporary);
+      publish(temporary, path);
+    },
+
+    /** A new file of an unpacked tree; never follows or replaces anything. */
+    createFile(path: string, chunks: readonly Uint8Array[], mode: number): void {
+      failpoint('unpack');
+      const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = fs.constants;
+      const handle = fs.openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+      try {
+        for (const chunk of chunks) writeFully(handle, chunk);
+      } finally {
+        fs.closeSync(handle);
+      }
+    },
+    setModified: (path: string, date: Date): void => fs.utimesSync(path, date, date),
+    createLink(path: string, target: string): void {
+      failpoint('unpack');
+      fs.symlinkSync(target, path);
+    },
+    hardLink: (from: string, to: string): void => fs.linkSync(from, to),
+    setMode: (path: string, mode: number): void => fs.chmodSync(path, mode),
+
+    /** Removes a tree, read-only folders included. */
+    remove(path: string): void {
+      failpoint('remove');
+      try {
+        fs.rmSync(path, { recursive: true, force: true });
+      } catch {
+        makeWritable(path);
+        fs.rmSync(path, { recursive: true, force: true, maxRetries: 3 });
+      }
+    },
+
+    /** Reads what a file has grown by since `offset`, at most `maxBytes`. */
+    readFrom(path: string, offset: number, maxBytes = 1024 * 1024): Buffer {
+      return (
+        orMissing(() => {
+          const handle = fs.openSync(path, 'r');
+          try {
+            const size = fs.fstatSync(handle).size;
+            const buffer = Buffer.alloc(Math.max(0, Math.min(size - offset, maxBytes)));
+            fs.readSync(handle, buffer, 0, buffer.length, offset);
+            return buffer;
+          } finally {
+            fs.closeSync(handle);
+          }
+        }) ?? Buffer.alloc(0)
+      );
+    },
+
+    /** Writes to a fifo without waiting for a reader; false where nobody reads. */
+    writeFifo(path: string, text: string): boolean {
+      try {
+        const handle = fs.openSync(path, fs.constants.O_WRONLY | fs.constants.O_NONBLOCK);
+        try {
+          fs.writeSync(handle, text);
+        } finally {
+          fs.closeSync(handle);
+        }
+        return true;
+      } catch (error) {
+        if (['ENXIO', 'ENOENT', 'EAGAIN'].includes(errno(error))) return false;
+        throw error;
+      }
+    },
+
+    /** Signals a process or, with a negative number, a group; false when it is gone. */
+    signal(pid: number, name: NodeJS.Signals | 0): boolean {
+      try {
+        process.kill(pid, name);
+        return true;
+      } catch {
+        return false;
+      }
+    },
+
+    async sleep(ms: number, signal?: AbortSignal): Promise<void> {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, ms);
+        signal?.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true });
+      });
+    },
+
+    /** Starts a program in a session of its own that outlives the agent. */
+    startDaemon(argv: readonly string[], options: { cwd: string; env: Readonly<Record<string, string>>; log: string }): number {
+      failpoint('spawn');
+      const log = fs.openSync(options.log, 'a', 0o640);
+      try {
+        const [command = '', ...args] = argv;
+        const child = spawn(command, args, { cwd: options.cwd, env: options.env, detached: true, stdio: ['ignore', log, log] });
+        child.on('error', () => undefined);
+        child.unref();
+        return child.pid ?? 0;
+      } finally {
+        fs.closeSync(log);
+      }
+    },
+
+    /** Keeps `argv` running as long as the agent lives: its stdin is ours. Resolves with its first line, null if it ends before. */
+    holdOpen(argv: readonly string[]): Promise<{ line: string | null; release(): void }> {
+      failpoint('spawn');
+      const [command = '', ...args] = argv;
+      const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'ignore'], env: { PATH: DEFAULT_PATH } });
+      return new Promise((resolve) => {
+        const release = (): void => void child.stdin.end();
+        child.stdin.on('error', () => undefined);
+        child.on('error', () => resolve({ line: null, release }));
+        child.stdout.once('data', (data: Buffer) => resolve({ line: data.toString().trim(), release }));
+        child.on('close', () => resolve({ line: null, release }));
+      });
+    },
+
+    run: (argv: readonly string[], options: RunOptions): Promise<RunResult> => {
+      failpoint('spawn');
+      return runProgram(argv, options, (pid) => {
+        if (options.jobFile !== undefined) fs.writeFileSync(options.jobFile, `${pid} ${processStart(pid) ?? ''}\n`);
+      });
+    },
+  };
+}
+
+export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** When a process started, in clock ticks since boot, so that a pid used anew is not taken for the old one; null when gone. */
+export function processStart(pid: number): string | null {
+  const stat = orMissing(() => fs.readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return fields === undefined || fields[0] === 'Z' ? null : (fields[19] ?? null);
+}
+
+export function errno(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+}
+
+function orMissing<T>(read: () => T): T | null {
+  try {
+    return read();
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR', 'EINVAL', 'ESRCH'].includes(errno(error))) return null;
+    throw error;
+  }
+}
+
+function writeFully(handle: number, chunk: Uint8Array): void {
+  for (let offset = 0; offset < chunk.length; ) offset += fs.writeSync(handle, chunk, offset);
+}
+
+function makeWritable(path: string): void {
+  if (!fs.lstatSync(path).isDirectory()) return;
+  fs.chmodSync(path, 0o755);
+  for (const entry of fs.readdirSync(path, { withFileTypes: true })) if (entry.isDirectory()) makeWritable(`${path}/${entry.name}`);
+}
+
+function runProgram(argv: readonly string[], options: RunOptions, onStart: (pid: number) => void): Promise<RunResult> {
+  const [command = '', ...args] = argv;
+  const tail: string[] = [];
+  // A group of its own, so that everything the program started can be ended with it.
+  const child: ChildProcess = spawn(command, args, {
+    cwd: options.cwd,
+    env: options.env,
+    detached: true,
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  const onLine = (line: string): void => {
+    const short = line.length > LINE_BYTES ? `${line.slice(0, LINE_BYTES)}…` : line;
+    tail.push(short);
+    if (tail.length > TAIL_LINES) tail.shift();
+    options.onLine?.(short);
+  };
+  return new Promise<RunResult>((resolve, reject) => {
+    let timedOut = false;
+    const end = (): void => {
+      if (child.pid === undefined) return;
+      try {
+        process.kill(-child.pid, 'SIGKILL');
+      } catch {
+        // It has ended by itself.
+      }
+    };
+    const timer = setTimeout(() => {
+      timedOut = true;
+      end();
+    }, options.timeoutMs);
+    options.signal?.addEventListener('abort', end, { once: true });
+    child.on('error', (cause) => {
+      clearTimeout(timer);
+      reject(new KraftwerkError('node.program', `cannot start ${command}: ${errno(cause) || cause.message}`, { cause }));
+    });
+    if (child.pid === undefined) return;
+    onStart(child.pid);
+    if (options.signal?.aborted) end();
+    child.stdin?.on('error', () => undefined);
+    child.stdin?.end(options.input ?? '');
+    for (const stream of [child.stdout, child.stderr]) if (stream) createInterface({ input: stream }).on('line', onLine);
+    // A program's own background children must not outlive it, nor hold its pipes open.
+    child.on('exit', () => end());
+    child.on('close', (code) => {
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', end);
+      resolve({ code, timedOut, tail });
+    });
+  });
+}

@@ -1,0 +1,221 @@
+/** The virtualenv of a release: keyed by what goes into it, built once, shared by all releases with the same key. */
+import { createHash } from 'node:crypto';
+import type { SiteLayout } from './layout.ts';
+import { KraftwerkError, type PrepareRequest } from './protocol.ts';
+import { locateRequirement, readRequirements, type Requirements } from './requirements.ts';
+import { DEFAULT_PATH, type RunResult, type System } from './system.ts';
+
+export interface Virtualenv {
+  key: string;
+  path: string;
+  /** For the transcript: `unchanged, reused`, `flask 3.1.0 and 7 more installed`. */
+  detail: string;
+}
+
+interface Progress {
+  signal: AbortSignal;
+  onProgress(what: string): void;
+  onOutput(line: string): void;
+}
+
+/** Which packages Debian put on the node: they are visible inside, so they are part of the key. */
+const SYSTEM_PACKAGES = ['/usr/lib/python3/dist-packages'];
+const NO_REQUIREMENTS: Requirements = { texts: [], usesTree: false, namesGunicorn: false };
+
+/**
+ * Finds or builds the virtualenv for the tree at `tree`.
+ * @throws KraftwerkError `packages.python`, `packages.requirements`, `packages.install`, `packages.timeout`
+ */
+export async function ensureVirtualenv(
+  system: System,
+  site: SiteLayout,
+  request: PrepareRequest,
+  tree: string,
+  progress: Progress,
+): Promise<Virtualenv> {
+  const interpreter = system.realPath(request.python);
+  if (interpreter === null) {
+    throw new KraftwerkError('packages.python', `the node has no ${request.python}`, {
+      step: 'Packages',
+      hint: `remove "python:" from kraftwerk.yaml, or install it on the node: apt install ${request.python.split('/').pop()}`,
+      reason: 'python is missing on the node',
+    });
+  }
+  const requirements = readTreeRequirements(system, request, tree);
+  const key = virtualenvKey(system, request, interpreter, requirements);
+  const path = `${site.virtualenvs}/${key}`;
+  if (system.exists(path)) {
+    return { key, path, detail: requirements.texts.length === 0 ? 'none asked for' : 'unchanged, reused' };
+  }
+  const temporary = `${site.virtualenvs}/.${key}.${system.pid}`;
+  system.makeFolder(site.virtualenvs);
+  try {
+    const detail = await build(system, site, request, tree, temporary, path, requirements, progress);
+    system.failpoint('virtualenv.built');
+    await syncFolder(system, temporary);
+    system.publish(temporary, path);
+    return { key, path, detail };
+  } catch (error) {
+    system.remove(temporary);
+    throw error;
+  }
+}
+
+/** Makes everything below a folder durable with one call of syncfs. */
+export async function syncFolder(system: System, folder: string): Promise<void> {
+  const result = await system.run(['sync', '-f', folder], { cwd: '/', env: { PATH: DEFAULT_PATH }, timeoutMs: 120_000 });
+  if (result.code !== 0) throw new KraftwerkError('node.disk', `cannot write ${folder} to the disk: ${result.tail.join(' ')}`);
+}
+
+function readTreeRequirements(system: System, request: PrepareRequest, tree: string): Requirements {
+  const path = request.requirements;
+  if (path === null || (!request.requirementsNamed && !system.exists(`${tree}/${path}`))) return NO_REQUIREMENTS;
+  return readRequirements(path, (file) => {
+    const real = system.realPath(`${tree}/${file}`);
+    return real?.startsWith(`${system.realPath(tree)}/`) ? system.readText(real) : null;
+  });
+}
+
+function virtualenvKey(system: System, request: PrepareRequest, interpreter: string, requirements: Requirements): string {
+  const stat = system.stat(interpreter);
+  const packages = SYSTEM_PACKAGES.flatMap((folder) => system.list(folder).filter((name) => /\.(?:dist|egg)-info$/.test(name))).sort();
+  const parts = {
+    requirements: requirements.texts,
+    interpreter: [request.python, interpreter, stat?.size, stat?.mtimeMs],
+    packages,
+    generation: request.generation,
+    artifact: requirements.usesTree ? request.artifact.sha256 : null,
+  };
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 20);
+}
+
+async function build(
+  system: System,
+  site: SiteLayout,
+  request: PrepareRequest,
+  tree: string,
+  temporary: string,
+  final: string,
+  requirements: Requirements,
+  progress: Progress,
+): Promise<string> {
+  const deadline = system.nowMs() + request.pipTimeoutMs;
+  const environment = buildEnvironment(system, site);
+  let last = 'starting';
+  const run = (argv: string[]): Promise<RunResult> =>
+    system.run(argv, {
+      cwd: tree,
+      env: environment,
+      timeoutMs: Math.max(1, deadline - system.nowMs()),
+      signal: progress.signal,
+      jobFile: site.job,
+      onLine: (line) => {
+        last = line;
+        const what = describePip(line);
+        if (what !== null) progress.onProgress(what);
+      },
+    });
+  const check = (result: RunResult): void => {
+    if (progress.signal.aborted) throw new KraftwerkError('deploy.aborted', 'the client went away', { step: 'Packages' });
+    if (result.timedOut) {
+      throw new KraftwerkError('packages.timeout', `installing packages took longer than ${request.pipTimeoutMs / 1000} s; last: ${last}`, {
+        step: 'Packages',
+        lines: result.tail.slice(-20),
+        hint: 'is the package index reachable from the node? (pip config list)',
+        reason: 'pip timed out',
+      });
+    }
+    if (result.code !== 0) throw installError(requirements, result);
+  };
+
+  progress.onProgress('creating the virtualenv');
+  const python = `${temporary}/bin/python`;
+  // Without a pip of its own: the node's is visible inside, and a copy costs three seconds.
+  check(await run([request.python, '-I', '-m', 'venv', '--system-site-packages', '--without-pip', temporary]));
+  let installed: string[] = [];
+  const install = async (argv: string[]): Promise<void> => {
+    const result = await run(argv);
+    check(result);
+    const names = result.tail.findLast((line) => line.startsWith('Successfully installed '))?.split(' ').slice(2) ?? [];
+    installed = [...installed, ...names, ...result.tail.flatMap((line) => /^ \+ (\S+==\S+)/.exec(line)?.[1]?.replace('==', '-') ?? [])];
+  };
+  const installer = pickInstaller(system, python);
+  if (requirements.texts[0] !== undefined) await install([...installer, '-r', requirements.texts[0].path]);
+
+  const probe = await run([python, '-I', '-c', 'import gunicorn; print(gunicorn.__version__)']);
+  let gunicorn = '';
+  if (probe.code !== 0) {
+    await install([...installer, 'gunicorn']);
+    gunicorn = '; the node has no gunicorn, installed it into the virtualenv';
+  }
+  mendScripts(system, temporary, final);
+  if (installed.length === 0) return `nothing to install${gunicorn}`;
+  const named = installed.slice(0, 2).map((name) => name.replace(/-(?=[^-]*$)/, ' '));
+  return `${named.join(', ')}${installed.length > 2 ? ` and ${installed.length - 2} more` : ''} installed${gunicorn}`;
+}
+
+/** What a build may see: the machine's own package configuration, none of the site's secrets. */
+function buildEnvironment(system: System, site: SiteLayout): Record<string, string> {
+  const passed = Object.entries(system.environment).filter(
+    (entry): entry is [string, string] => entry[1] !== undefined && /^(?:PIP_|UV_|https?_proxy$|no_proxy$|SSL_CERT_|REQUESTS_CA_BUNDLE$|HOME$)/i.test(entry[0]),
+  );
+  return {
+    PIP_RETRIES: '2',
+    ...Object.fromEntries(passed),
+    PATH: DEFAULT_PATH,
+    LANG: 'C.UTF-8',
+    LC_ALL: 'C.UTF-8',
+    PIP_DISABLE_PIP_VERSION_CHECK: '1',
+    PIP_NO_INPUT: '1',
+    PIP_PROGRESS_BAR: 'off',
+    // One project's setup.py must not reach another's wheels.
+    PIP_CACHE_DIR: `${site.notes}/cache/pip`,
+    UV_CACHE_DIR: `${site.notes}/cache/uv`,
+  };
+}
+
+/** uv where the node has it, unless pip is told of an index, links or constraints, which uv would not see. */
+function pickInstaller(system: System, python: string): string[] {
+  const pip = [python, '-m', 'pip', 'install', '--no-warn-script-location'];
+  const uv = ['/usr/local/bin/uv', '/usr/bin/uv'].find((path) => system.exists(path));
+  const told = /^\s*(?:extra[-_]index[-_]url|index[-_]url|find[-_]links|constraint|no[-_]index)\s*[=:]/im;
+  const home = system.environment['HOME'] ?? '/nonexistent';
+  const files = ['/etc/pip.conf', '/etc/xdg/pip/pip.conf', `${home}/.config/pip/pip.conf`, `${home}/.pip/pip.conf`, system.environment['PIP_CONFIG_FILE'] ?? ''];
+  const configured =
+    Object.keys(system.environment).some((name) => /^PIP_(?:EXTRA_INDEX_URL|INDEX_URL|FIND_LINKS|CONSTRAINT|NO_INDEX)$/.test(name)) ||
+    files.some((path) => path !== '' && told.test(system.readText(path) ?? ''));
+  return uv !== undefined && !configured ? [uv, 'pip', 'install', '--python', python] : pip;
+}
+
+/** pip's line -> a few words for the pusher, null for what tells nothing. */
+export function describePip(line: string): string | null {
+  const match = /^\s*(Collecting|Downloading|Building wheel for|Installing build dependencies|Getting requirements to build wheel|Running setup\.py install for) ?([^\s(;]*)/.exec(line);
+  if (match) return `${match[1]?.toLowerCase()} ${match[2] ?? ''}`.trim();
+  if (line.startsWith('Installing collected packages')) return 'installing packages';
+  return /Retrying \(Retry/.test(line) ? 'waiting for the package index' : null;
+}
+
+function installError(requirements: Requirements, result: RunResult): KraftwerkError {
+  const tail = result.tail.filter((line) => line.trim() !== '' && !/^\[notice\]/.test(line));
+  const named =
+    tail.map((line) => /No matching distribution found for ([^\s(]+)/.exec(line)?.[1] ?? /Invalid requirement: ['"]?([^'"\s]+)/.exec(line)?.[1] ?? /Failed to build ['"]?([\w.-]+)/.exec(line)?.[1]).find((name) => name !== undefined) ??
+    null;
+  const place = named === null ? null : (locateRequirement(requirements, named) ?? named);
+  return new KraftwerkError('packages.install', place === null ? `pip failed with exit code ${result.code}` : `${place}: pip could not install it`, {
+    step: 'Packages',
+    lines: tail.slice(-20),
+    hint: named === null ? 'pip’s last words are above' : 'is the name right, and does this version exist for the node’s Python?',
+    reason: 'pip failed',
+  });
+}
+
+/** Scripts were written for the folder in which they were built. */
+function mendScripts(system: System, temporary: string, final: string): void {
+  for (const entry of system.listEntries(`${temporary}/bin`)) {
+    if (!entry.isFile()) continue;
+    const path = `${temporary}/bin/${entry.name}`;
+    const size = system.stat(path)?.size ?? 0;
+    const text = size < 64 * 1024 ? system.readText(path) : null;
+    if (text?.includes(temporary)) system.writeFile(path, text.replaceAll(temporary, final), 0o755);
+  }
+}

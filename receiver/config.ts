@@ -1,0 +1,206 @@
+// The admin's configuration: text + file path -> frozen Config, or every error with line and column.
+import os from 'node:os';
+import path from 'node:path';
+import { type AbsolutePath, type EnvironmentName, KraftwerkError } from '../node-agent/protocol.ts';
+import { configSchema, type WrittenConfig } from './config-schema.ts';
+import { parsePublicKey } from './keys.ts';
+import { type Path, type Problem, parseYaml, YamlError, type YamlSource } from './yaml-source.ts';
+import { didYouMean, validate } from './yaml-validate.ts';
+
+export interface NodeConfig {
+  name: string;
+  local: true;
+  root: AbsolutePath;
+  /** 0: a free one. */
+  httpPort: number;
+}
+
+export interface EnvironmentConfig {
+  name: EnvironmentName;
+  nodes: readonly string[];
+  suffix: string;
+  /** Pattern with `{project}`. */
+  domain: string | null;
+  /** Null: master and main. */
+  branch: string | null;
+  fastForwardOnly: boolean;
+}
+
+export interface Config {
+  /** Absolute. */
+  file: string;
+  data: AbsolutePath;
+  ssh: { host: string; port: number };
+  /** OpenSSH public key lines. */
+  admins: readonly string[];
+  templates: readonly AbsolutePath[];
+  defaultEnvironment: EnvironmentName | null;
+  nodes: ReadonlyMap<string, NodeConfig>;
+  environments: ReadonlyMap<EnvironmentName, EnvironmentConfig>;
+}
+
+/** Where a command was typed. */
+export interface Surroundings {
+  env: Readonly<Record<string, string | undefined>>;
+  home: string;
+  cwd: string;
+}
+
+export function readSurroundings(): Surroundings {
+  return { env: process.env, home: os.homedir(), cwd: process.cwd() };
+}
+
+/** What the configuration needs from its surroundings. */
+export interface ConfigContext {
+  /** Absolute path of the configuration's own file. */
+  file: string;
+  /** For `~`. */
+  home: string;
+  /** Throws when the file cannot be read. */
+  readFile(path: string): string;
+  isDirectory(path: string): boolean;
+}
+
+export const DEFAULT_DATA = '/var/lib/kraftwerk';
+export const DEFAULT_HTTP_PORT = 8080;
+
+/** @throws YamlError `config.invalid`: message is the first problem, lines are all others */
+export function parseConfig(text: string, context: ConfigContext): Config {
+  const { file } = context;
+  const source = parseYaml(text, { file, code: 'config.invalid' });
+  const { value, problems } = validate(configSchema, source);
+  const hint = source.has(['admins'])
+    ? []
+    : ['admins is how the first person gets in: admins: [~/.ssh/id_ed25519.pub]'];
+  if (value === null) throw new YamlError('config.invalid', file, problems, hint);
+
+  const found: Problem[] = [];
+  const report: Report = (at, message) => found.push({ ...source.valuePlace(at), message });
+  checkReferences(value, source, report);
+  const admins = value.admins.flatMap((entry, index) => readAdmin(entry, ['admins', index], context, report));
+  const templates = (value.templates ?? []).map((folder, index) => {
+    const absolute = toAbsolute(folder, context);
+    if (!context.isDirectory(absolute)) report(['templates', index], `templates[${index}]: no folder ${absolute}`);
+    return absolute;
+  });
+  if (found.length > 0) throw new YamlError('config.invalid', file, found);
+
+  return Object.freeze({
+    file,
+    data: toAbsolute(value.data ?? DEFAULT_DATA, context),
+    ssh: Object.freeze({ host: value.ssh?.host ?? '0.0.0.0', port: value.ssh?.port ?? 22 }),
+    admins: Object.freeze(admins),
+    templates: Object.freeze(templates),
+    defaultEnvironment: (value.default_environment ?? null) as EnvironmentName | null,
+    nodes: new Map(Object.entries(value.nodes).map(([name, node]) => [name, toNode(name, node, context)])),
+    environments: new Map(
+      Object.entries(value.environments).map(([name, environment]) => [
+        name as EnvironmentName,
+        toEnvironment(name, environment),
+      ]),
+    ),
+  });
+}
+
+type Report = (path: Path, message: string) => void;
+
+/** `~` is the home, relative paths are relative to the configuration's file. */
+function toAbsolute(written: string, { file, home }: ConfigContext): AbsolutePath {
+  const expanded = written === '~' || written.startsWith('~/') ? path.join(home, written.slice(1)) : written;
+  const absolute = path.resolve(path.dirname(file), expanded);
+  return absolute as AbsolutePath;
+}
+
+function toNode(name: string, node: WrittenConfig['nodes'][string], context: ConfigContext): NodeConfig {
+  return Object.freeze({
+    name,
+    local: true,
+    root: toAbsolute(node.root, context),
+    httpPort: node.http_port ?? DEFAULT_HTTP_PORT,
+  });
+}
+
+function toEnvironment(name: string, written: WrittenConfig['environments'][string]): EnvironmentConfig {
+  return Object.freeze({
+    name: name as EnvironmentName,
+    nodes: Object.freeze([...written.nodes]),
+    suffix: written.suffix ?? '',
+    domain: written.domain ?? null,
+    branch: written.branch ?? null,
+    fastForwardOnly: written.fast_forward_only ?? false,
+  });
+}
+
+function checkReferences(value: WrittenConfig, source: YamlSource, report: Report): void {
+  const nodes = Object.keys(value.nodes);
+  const environments = Object.keys(value.environments);
+  if (nodes.length === 0) report(['nodes'], 'nodes: expected at least one node');
+  if (environments.length === 0) report(['environments'], 'environments: expected at least one environment');
+  const chosen = value.default_environment;
+  if (chosen !== undefined && !environments.includes(chosen)) {
+    report(
+      ['default_environment'],
+      `default_environment: no environment "${chosen}"${didYouMean(chosen, environments)}`,
+    );
+  }
+  // Two sites of one node may not share a name, and project + suffix is the name.
+  const taken = new Map<string, string>();
+  for (const [name, environment] of Object.entries(value.environments)) {
+    for (const [index, node] of environment.nodes.entries()) {
+      const at = `environments.${name}`;
+      if (!nodes.includes(node)) {
+        report(['environments', name, 'nodes', index], `${at}.nodes: no node "${node}"${didYouMean(node, nodes)}`);
+        continue;
+      }
+      const suffix = environment.suffix ?? '';
+      const key = `${node} ${suffix}`;
+      const other = taken.get(key);
+      if (other === undefined) taken.set(key, name);
+      else {
+        const place: Path = ['environments', name, 'suffix'];
+        const text = `${at}.suffix: ${other} has the same suffix "${suffix}" on the node ${node}, try "-${name}"`;
+        report(source.has(place) ? place : ['environments', name], text);
+      }
+    }
+  }
+  const roots = new Map<string, string>();
+  for (const [name, { root }] of Object.entries(value.nodes)) {
+    const other = roots.get(path.normalize(root));
+    if (other !== undefined)
+      report(['nodes', name, 'root'], `nodes.${name}.root: is the folder of the node ${other} already`);
+    roots.set(path.normalize(root), name);
+  }
+}
+
+/** One entry is a key, or a file with one key a line, as authorized_keys has. */
+function readAdmin(entry: string, at: Path, context: ConfigContext, report: Report): string[] {
+  const label = `admins[${at[1]}]`;
+  let text = entry;
+  let origin = label;
+  // A key has a blank after its type; a path that looks like that is rare enough.
+  if (!/^(?:ssh-|ecdsa-|sk-)\S* /.test(entry.trim()) && !entry.includes('PRIVATE KEY')) {
+    const file = toAbsolute(entry, context);
+    origin = `${label}: ${file}`;
+    try {
+      text = context.readFile(file);
+    } catch (error) {
+      const reason = (error as NodeJS.ErrnoException).code ?? 'unreadable';
+      report(at, `${origin}: ${reason === 'ENOENT' ? 'no such file' : `cannot be read (${reason})`}`);
+      return [];
+    }
+  }
+  // Whole, so that a private key is known for what it is.
+  const lines = text.includes('PRIVATE KEY') ? [text] : text.split(/\r?\n/).filter((line) => /^\s*[^#\s]/.test(line));
+  if (lines.length === 0) report(at, `${origin}: holds no public key`);
+  return lines.flatMap((line) => {
+    try {
+      return [parsePublicKey(line).line];
+    } catch (error) {
+      if (!(error instanceof KraftwerkError)) throw error;
+      const message =
+        error.code === 'key.private' ? 'is a private key, name the file that ends in .pub' : error.message;
+      report(at, `${origin}: ${message}`);
+      return [];
+    }
+  });
+}

@@ -1,0 +1,99 @@
+/** Reads a commit's tree: what is in it, whether it may be deployed, the text of single files. */
+import { type CommitId, KraftwerkError, LIMITS, parseTreePath } from '../../node-agent/protocol.ts';
+import { git, type GitOptions } from './run-git.ts';
+
+export interface TreeEntry {
+  mode: string;
+  id: string;
+  /** Bytes; 0 for what is not a file. */
+  size: number;
+  path: string;
+}
+
+/** Every file, link and submodule of a commit. @throws KraftwerkError `git.failed`, `tree.limit` */
+export async function listTree(repository: string, commit: CommitId): Promise<TreeEntry[]> {
+  const output = await git(['ls-tree', '-r', '-z', '--long', '--full-tree', commit], { repository, maxBytes: 256 * 1024 * 1024 });
+  return output
+    .toString('utf8')
+    .split('\0')
+    .filter((line) => line !== '')
+    .map((line) => {
+      const tab = line.indexOf('\t');
+      const [mode = '', , id = '', size = '0'] = line.slice(0, tab).split(/ +/);
+      return { mode, id, size: Number.parseInt(size, 10) || 0, path: line.slice(tab + 1) };
+    });
+}
+
+const OURS = new Set(['venv', '.venv', '.run']);
+
+/**
+ * Whether a tree is plain enough to be unpacked anywhere; the agent checks again what it unpacks.
+ * Everything that is wrong is named at once. Pure.
+ * @throws KraftwerkError `tree.refused`
+ */
+export function checkTree(entries: readonly TreeEntry[]): void {
+  const problems: { text: string; hint: string }[] = [];
+  const refuse = (text: string, hint: string): void => void problems.push({ text, hint });
+  const seen = new Map<string, string>();
+  for (const entry of entries) {
+    const shown = JSON.stringify(entry.path).slice(1, -1);
+    try {
+      parseTreePath(entry.path, 'tree');
+    } catch {
+      refuse(`${shown}: is not a path that can be unpacked`, 'rename or remove it');
+      continue;
+    }
+    if (entry.mode === '160000') {
+      refuse(`${shown}: is a submodule; its content is not in the push`, `commit the files themselves (git rm --cached ${shown}), or install it as a requirement`);
+    }
+    if (entry.size > LIMITS.fileBytes) {
+      refuse(`${shown}: ${Math.ceil(entry.size / 1048576)} MiB, larger than ${LIMITS.fileBytes / 1048576} MiB`, `git rm --cached ${shown}, and serve it from uploads`);
+    }
+    if (entry.path.split('/').length > LIMITS.depth) refuse(`${shown}: nested deeper than ${LIMITS.depth} folders`, 'move it up');
+    const top = entry.path.split('/')[0] ?? '';
+    if (OURS.has(top) && !seen.has(`:${top}`)) {
+      seen.set(`:${top}`, top);
+      const name = entry.path.includes('/') ? `${top}/` : top;
+      if (top === '.run') refuse('.run: this name is kraftwerk’s own in a release', 'rename it');
+      else refuse(`${name}: a virtualenv must not be pushed; the node makes its own`, `git rm -r --cached ${top} && echo ${top}/ >> .gitignore`);
+    }
+    // A folder counts once for all that is in it, so every prefix takes part.
+    const parts = entry.path.split('/');
+    for (let length = 1; length <= parts.length; length++) {
+      const prefix = parts.slice(0, length).join('/');
+      const key = prefix.normalize('NFC').toLowerCase();
+      const other = seen.get(key);
+      if (other === undefined) seen.set(key, prefix);
+      else if (other !== prefix) {
+        refuse(`${shown}: differs from ${JSON.stringify(other).slice(1, -1)} only by case`, 'rename one of them');
+        break;
+      }
+    }
+  }
+  if (entries.length > LIMITS.files) refuse(`the tree has ${entries.length} files, more than ${LIMITS.files}`, 'keep generated files out of the repository (.gitignore)');
+  const bytes = entries.reduce((sum, entry) => sum + entry.size, 0);
+  if (bytes > LIMITS.artifactBytes) refuse(`the tree has ${Math.ceil(bytes / 1048576)} MiB, more than ${LIMITS.artifactBytes / 1048576} MiB`, 'keep large files out of the repository');
+  const [first, ...others] = problems;
+  if (first === undefined) return;
+  throw new KraftwerkError('tree.refused', first.text, {
+    step: 'Config',
+    lines: [...others.slice(0, 20).map(({ text }) => text), ...(others.length > 20 ? [`and ${others.length - 20} more`] : [])],
+    hint: first.hint,
+    exit: 'config',
+    reason: 'the pushed tree is refused',
+  });
+}
+
+/** Reads files of a commit as text, on demand; null for what is missing, too large or not a file. */
+export function createTreeReader(repository: string, entries: readonly TreeEntry[]) {
+  const byPath = new Map(entries.map((entry) => [entry.path, entry]));
+  const options: GitOptions = { repository };
+  return {
+    files: new Set(entries.filter((entry) => entry.mode.startsWith('100')).map((entry) => entry.path)),
+    async read(path: string): Promise<string | null> {
+      const entry = byPath.get(path);
+      if (entry === undefined || !entry.mode.startsWith('100') || entry.size > 1024 * 1024) return null;
+      return (await git(['cat-file', 'blob', entry.id], options)).toString('utf8');
+    },
+  };
+}

@@ -1,0 +1,33 @@
+// Two kinds of tests: pure ones (unit) and those with real git, ssh, nginx, runit and gunicorn (scenarios).
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+
+const globalSetup = './tests/scenarios/global-setup.ts';
+const hasGlobalSetup = existsSync(fileURLToPath(new URL(globalSetup, import.meta.url)));
+
+export default defineConfig({
+  test: {
+    passWithNoTests: true,
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['tests/unit/**/*.test.ts'],
+        },
+      },
+      {
+        test: {
+          name: 'scenarios',
+          include: ['tests/scenarios/**/*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          maxWorkers: 2,
+          // Projects that share a pool must agree on its size, unless they run one after the other.
+          sequence: { groupOrder: 1 },
+          ...(hasGlobalSetup ? { globalSetup } : {}),
+        },
+      },
+    ],
+  },
+});
