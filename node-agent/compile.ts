@@ -19,16 +19,20 @@ export function createCompiler(system: System, tree: string, previousTree: strin
     /** Compiles what is left. A file that does not compile is the program's own affair: it may be for another Python. */
     async compile(python: string, signal: AbortSignal, site: SiteLayout): Promise<void> {
       // Only now: a tree may bring byte code of its own, and that is unpacked first.
-      if (previousTree !== null) for (const path of unchanged) if (!linkByteCode(system, tree, previousTree, path)) changed.push(path);
+      if (previousTree !== null)
+        for (const path of unchanged) if (!linkByteCode(system, tree, previousTree, path)) changed.push(path);
       if (changed.length === 0) return;
-      await system.run([python, '-I', '-S', '-m', 'compileall', '-q', '--invalidation-mode', 'unchecked-hash', '-i', '-'], {
-        cwd: tree,
-        env: { PATH: DEFAULT_PATH, LANG: 'C.UTF-8' },
-        input: `${changed.join('\n')}\n`,
-        timeoutMs: 120_000,
-        signal,
-        jobFile: site.job,
-      });
+      await system.run(
+        [python, '-I', '-S', '-m', 'compileall', '-q', '--invalidation-mode', 'unchecked-hash', '-i', '-'],
+        {
+          cwd: tree,
+          env: { PATH: DEFAULT_PATH, LANG: 'C.UTF-8' },
+          input: `${changed.join('\n')}\n`,
+          timeoutMs: 120_000,
+          signal,
+          jobFile: site.job,
+        },
+      );
     },
   };
 }
@@ -41,9 +45,13 @@ function linkByteCode(system: System, tree: string, previousTree: string, path: 
   const folder = dirname(path);
   const stem = path.slice(folder === '.' ? 0 : folder.length + 1, -'.py'.length);
   const cache = `${folder}/__pycache__`;
-  const names = system.list(`${previousTree}/${cache}`).filter((name) => name.startsWith(`${stem}.cpython-`) && name.endsWith('.pyc'));
+  const names = system
+    .list(`${previousTree}/${cache}`)
+    .filter((name) => name.startsWith(`${stem}.cpython-`) && name.endsWith('.pyc'));
   if (names.length === 0) return false;
   system.makeFolder(`${tree}/${cache}`);
-  for (const name of names) if (!system.exists(`${tree}/${cache}/${name}`)) system.hardLink(`${previousTree}/${cache}/${name}`, `${tree}/${cache}/${name}`);
+  for (const name of names)
+    if (!system.exists(`${tree}/${cache}/${name}`))
+      system.hardLink(`${previousTree}/${cache}/${name}`, `${tree}/${cache}/${name}`);
   return true;
 }

@@ -4,6 +4,7 @@ import { createCompiler } from './compile.ts';
 import { ask, waitForHealth } from './health.ts';
 import { type SiteLayout, SLOTS, type Slot, siteLayout, slotOf, socketFromRoot } from './layout.ts';
 import { hasEndMark, linesSince, logEnd } from './logs.ts';
+import { control, ensureSlots, readService, startTrial, stopSlot, waitForSlots, waitUntil } from './processes.ts';
 import {
   type AbandonRequest,
   type ActivateRequest,
@@ -11,13 +12,12 @@ import {
   type BootName,
   type DeployEvent,
   KraftwerkError,
-  parseBootName,
   type PrepareRequest,
   type PrepareResult,
+  parseBootName,
   type RetireRequest,
   type StepName,
 } from './protocol.ts';
-import { control, ensureSlots, readService, startTrial, stopSlot, waitForSlots, waitUntil } from './processes.ts';
 import { listReleases, pointCurrent, prune, readBoot, readCurrent, readNotes } from './releases.ts';
 import { setUpServices } from './services.ts';
 import { fill, swapSite, testSite, waitForHost } from './site.ts';
@@ -47,7 +47,9 @@ const LOG_LINES = 20;
  */
 export async function prepare(request: PrepareRequest, work: Work): Promise<PrepareResult> {
   const { system, site } = work;
-  const reused = listReleases(system, site).includes(request.release) && readNotes(system, site, request.release)?.artifact === request.artifact.sha256;
+  const reused =
+    listReleases(system, site).includes(request.release) &&
+    readNotes(system, site, request.release)?.artifact === request.artifact.sha256;
   ensureSlots(system, site, request.site);
   try {
     if (!reused) await buildRelease(request, work);
@@ -58,12 +60,30 @@ export async function prepare(request: PrepareRequest, work: Work): Promise<Prep
     system.writeIfChanged(`${site.releaseNotes(request.release)}/run`, request.site.run, 0o700);
     const durable = syncFolder(system, site.site);
     durable.catch(() => undefined);
-    if (request.releaseCommand !== null) await runStep(request, work, 'Release', request.releaseCommand, site.release(request.release), request.environment);
+    if (request.releaseCommand !== null)
+      await runStep(
+        request,
+        work,
+        'Release',
+        request.releaseCommand,
+        site.release(request.release),
+        request.environment,
+      );
     const boot = await startRelease(request, work);
     await durable;
-    return { boot, reused, httpPort: work.httpPort, virtualenv: readNotes(system, site, request.release)?.virtualenv ?? null };
+    return {
+      boot,
+      reused,
+      httpPort: work.httpPort,
+      virtualenv: readNotes(system, site, request.release)?.virtualenv ?? null,
+    };
   } catch (error) {
-    await takeBack(work, reused ? [...listReleases(system, site)] : listReleases(system, site).filter((number) => number !== request.release));
+    await takeBack(
+      work,
+      reused
+        ? [...listReleases(system, site)]
+        : listReleases(system, site).filter((number) => number !== request.release),
+    );
     throw error;
   }
 }
@@ -110,7 +130,10 @@ async function buildRelease(request: PrepareRequest, work: Work): Promise<void> 
 
   makeReadOnly(system, tree);
   const interpreter = system.realPath(request.python) ?? '';
-  system.writeFile(`${notes}/release.json`, JSON.stringify({ artifact: request.artifact.sha256, virtualenv: virtualenv.key, interpreter }));
+  system.writeFile(
+    `${notes}/release.json`,
+    JSON.stringify({ artifact: request.artifact.sha256, virtualenv: virtualenv.key, interpreter }),
+  );
   system.failpoint('prepare.publish');
   if (system.exists(site.release(request.release))) system.remove(site.release(request.release));
   system.publish(tree, site.release(request.release));
@@ -124,19 +147,28 @@ async function startRelease(request: PrepareRequest, work: Work): Promise<BootNa
   const slot: Slot = serving !== null && slotOf(serving.boot) === 'a' ? 'b' : 'a';
   await waitForSlots(system, site, signal);
   // What still drains there is given the time that the site's requests may take.
-  await withHeartbeat(work, 'Start', 'waiting for the release before to finish its requests', () => stopSlot(system, site, slot, request.timeoutMs));
+  await withHeartbeat(work, 'Start', 'waiting for the release before to finish its requests', () =>
+    stopSlot(system, site, slot, request.timeoutMs),
+  );
   const boot = nextBoot(system, site, slot);
   system.makeFolder(site.boot(boot), 0o750);
-  if (serving?.release !== request.release) system.pointLink(site.runLink(request.release), `../../../../run/kraftwerk/${site.instance}/${boot}`);
+  if (serving?.release !== request.release)
+    system.pointLink(site.runLink(request.release), `../../../../run/kraftwerk/${site.instance}/${boot}`);
 
   const logStart = logEnd(system, site, slot);
   const folder = site.slot(slot);
   let pid = 0;
   await step(work, 'Start', async () => {
     startTrial(system, site, request.release, boot, slot);
-    const settled = await waitUntil(system, () => readService(system, folder).state === 'run' || hasEndMark(system, site, slot, logStart), 10_000, signal);
+    const settled = await waitUntil(
+      system,
+      () => readService(system, folder).state === 'run' || hasEndMark(system, site, slot, logStart),
+      10_000,
+      signal,
+    );
     pid = readService(system, folder).pid;
-    if (!settled) throw await processError(request, work, slot, logStart, 'node.runit', 'runit did not start it within 10 s');
+    if (!settled)
+      throw await processError(request, work, slot, logStart, 'node.runit', 'runit did not start it within 10 s');
     return { detail: request.startLabel };
   });
   stopIfGone(work, 'Start');
@@ -149,7 +181,8 @@ async function startRelease(request: PrepareRequest, work: Work): Promise<BootNa
   await step(work, 'Health', async (progress) => {
     progress('waiting for its first answer');
     const verdict = await waitForHealth(system, socketFromRoot(site, boot), request.health, alive, signal);
-    if (verdict.healthy) return { detail: `GET ${request.health.path} ${verdict.status} in ${Math.round(verdict.ms)} ms` };
+    if (verdict.healthy)
+      return { detail: `GET ${request.health.path} ${verdict.status} in ${Math.round(verdict.ms)} ms` };
     if (verdict.why === 'aborted') throw gone('Health');
     throw await healthError(request, work, slot, logStart, verdict);
   });
@@ -159,7 +192,14 @@ async function startRelease(request: PrepareRequest, work: Work): Promise<BootNa
       await waitUntil(system, () => !alive(), request.health.settleMs, signal);
       if (signal.aborted) throw gone('Settle');
       if (alive()) return { detail: `lived on for ${request.health.settleMs / 1000} s` };
-      throw await processError(request, work, slot, logStart, 'health.died', `its process ended within ${request.health.settleMs / 1000} s of its health check`);
+      throw await processError(
+        request,
+        work,
+        slot,
+        logStart,
+        'health.died',
+        `its process ended within ${request.health.settleMs / 1000} s of its health check`,
+      );
     });
   }
   system.failpoint('prepare.healthy');
@@ -181,7 +221,11 @@ export async function activate(request: ActivateRequest, work: Work): Promise<Ac
   const previous = readCurrent(system, site);
   const already = previous?.release === release && previous.boot === boot;
   if (readService(system, site.slot(slotOf(boot))).state !== 'run') {
-    throw new KraftwerkError('health.died', `v${release} ended before it could serve`, { step: 'Switch', exit: 'unhealthy', reason: `v${release} died` });
+    throw new KraftwerkError('health.died', `v${release} ended before it could serve`, {
+      step: 'Switch',
+      exit: 'unhealthy',
+      reason: `v${release} died`,
+    });
   }
   const text = system.readText(`${site.releaseNotes(release)}/site`);
   const first = previous === null || text !== system.readText(site.nginxSite);
@@ -217,7 +261,11 @@ export async function retire(request: RetireRequest, work: Work): Promise<void> 
     const boot = slotBoot(system, site, slot);
     // The accept queue is first in, first out: when this is answered, everything queued before it has been accepted.
     if (boot !== null) {
-      await ask(socketFromRoot(site, boot), { path: request.healthPath, host: request.host, timeoutMs: request.timeoutMs }, system.nowMs);
+      await ask(
+        socketFromRoot(site, boot),
+        { path: request.healthPath, host: request.host, timeoutMs: request.timeoutMs },
+        system.nowMs,
+      );
     }
     system.failpoint('retire.drained');
     await stopSlot(system, site, slot, request.timeoutMs);
@@ -230,7 +278,9 @@ export async function retire(request: RetireRequest, work: Work): Promise<void> 
 
 /** The newest boot whose folder stands in a slot that does not serve: what runs there. */
 function slotBoot(system: System, site: SiteLayout, slot: Slot): BootName | null {
-  const numbers = system.list(site.runtime).flatMap((name) => (name.startsWith(`${slot}.`) ? Number(name.slice(2)) : []));
+  const numbers = system
+    .list(site.runtime)
+    .flatMap((name) => (name.startsWith(`${slot}.`) ? Number(name.slice(2)) : []));
   return numbers.length === 0 ? null : parseBootName(`${slot}.${Math.max(...numbers)}`, 'boot');
 }
 
@@ -256,7 +306,8 @@ async function takeBack(work: Work, keep: readonly number[]): Promise<void> {
     if (text !== null && text !== system.readText(site.nginxSite)) await swapSite(system, site, text);
   }
   for (const name of system.list(site.runtime)) {
-    if (/^[ab]\.[0-9]+$/.test(name) && name !== serving?.boot && readBootOwner(work, name) === null) system.remove(`${site.runtime}/${name}`);
+    if (/^[ab]\.[0-9]+$/.test(name) && name !== serving?.boot && readBootOwner(work, name) === null)
+      system.remove(`${site.runtime}/${name}`);
   }
   prune(system, site, keep);
 }
@@ -264,7 +315,11 @@ async function takeBack(work: Work, keep: readonly number[]): Promise<void> {
 /** The release whose run link names the boot, if any is left. */
 function readBootOwner(work: Work, boot: string): number | null {
   const { system, site } = work;
-  return listReleases(system, site).find((number) => readBoot(system, site, number) === boot && readCurrent(system, site)?.boot === boot) ?? null;
+  return (
+    listReleases(system, site).find(
+      (number) => readBoot(system, site, number) === boot && readCurrent(system, site)?.boot === boot,
+    ) ?? null
+  );
 }
 
 function makeReadOnly(system: System, tree: string): void {
@@ -284,12 +339,23 @@ async function step<T extends { detail: string; quiet?: boolean }>(
 ): Promise<T> {
   const begin = work.system.nowMs();
   const result = await withHeartbeat(work, name, '', body);
-  work.emit({ event: 'step', step: name, detail: result.detail, ms: work.system.nowMs() - begin, ...(result.quiet && { quiet: true }) });
+  work.emit({
+    event: 'step',
+    step: name,
+    detail: result.detail,
+    ms: work.system.nowMs() - begin,
+    ...(result.quiet && { quiet: true }),
+  });
   return result;
 }
 
 /** Anything that takes longer says so every few seconds. */
-async function withHeartbeat<T>(work: Work, name: StepName, what: string, body: (progress: (what: string) => void) => Promise<T>): Promise<T> {
+async function withHeartbeat<T>(
+  work: Work,
+  name: StepName,
+  what: string,
+  body: (progress: (what: string) => void) => Promise<T>,
+): Promise<T> {
   const begin = work.system.nowMs();
   let current = what;
   const timer = setInterval(() => {
@@ -305,7 +371,14 @@ async function withHeartbeat<T>(work: Work, name: StepName, what: string, body: 
 }
 
 /** `build` or `release` of kraftwerk.yaml: the project's own shell command, in its tree. */
-async function runStep(request: PrepareRequest, work: Work, name: 'Build' | 'Release', command: string, cwd: string, environment: Readonly<Record<string, string>>): Promise<void> {
+async function runStep(
+  request: PrepareRequest,
+  work: Work,
+  name: 'Build' | 'Release',
+  command: string,
+  cwd: string,
+  environment: Readonly<Record<string, string>>,
+): Promise<void> {
   const { system, site } = work;
   await step(work, name, async (progress) => {
     progress(command);
@@ -319,10 +392,15 @@ async function runStep(request: PrepareRequest, work: Work, name: 'Build' | 'Rel
     });
     stopIfGone(work, name);
     if (result.code === 0) return { detail: command };
-    const how = result.timedOut ? `took longer than ${COMMAND_LIMIT_MS / 60_000} minutes` : `ended with ${result.code === null ? 'a signal' : `exit code ${result.code}`}`;
+    const how = result.timedOut
+      ? `took longer than ${COMMAND_LIMIT_MS / 60_000} minutes`
+      : `ended with ${result.code === null ? 'a signal' : `exit code ${result.code}`}`;
     throw new KraftwerkError(`${name.toLowerCase()}.failed`, `${name.toLowerCase()} command "${command}" ${how}`, {
       step: name,
-      hint: name === 'Release' ? 'its output is above; -o skip-release deploys without it' : 'its output is above; it runs in the new tree, without the site’s variables',
+      hint:
+        name === 'Release'
+          ? 'its output is above; -o skip-release deploys without it'
+          : 'its output is above; it runs in the new tree, without the site’s variables',
       reason: `${name.toLowerCase()} command failed`,
     });
   });
@@ -334,13 +412,24 @@ function stopIfGone(work: Work, at: StepName): void {
 }
 
 function gone(at: StepName): KraftwerkError {
-  return new KraftwerkError('deploy.aborted', 'the client went away before the new release served', { step: at, reason: 'cancelled' });
+  return new KraftwerkError('deploy.aborted', 'the client went away before the new release served', {
+    step: at,
+    reason: 'cancelled',
+  });
 }
 
-async function processError(request: PrepareRequest, work: Work, slot: Slot, logStart: number, code: string, what: string): Promise<KraftwerkError> {
+async function processError(
+  request: PrepareRequest,
+  work: Work,
+  slot: Slot,
+  logStart: number,
+  code: string,
+  what: string,
+): Promise<KraftwerkError> {
   const { system, site } = work;
   // The end mark comes through the same pipe as the last words: when it is there, they are.
-  if (readService(system, site.slot(slot)).state !== 'run') await waitUntil(system, () => hasEndMark(system, site, slot, logStart), 2_000);
+  if (readService(system, site.slot(slot)).state !== 'run')
+    await waitUntil(system, () => hasEndMark(system, site, slot, logStart), 2_000);
   const lines = linesSince(system, site, slot, logStart, LOG_LINES);
   return new KraftwerkError(code, `v${request.release} not deployed: ${what}`, {
     step: code === 'node.runit' ? 'Start' : 'Health',
@@ -389,9 +478,15 @@ function times(count: number): string {
 function explain(lines: readonly string[], request: PrepareRequest): { hint?: string; reason: string } {
   const text = lines.join('\n');
   const module = /ModuleNotFoundError: No module named '([^']+)'/.exec(text)?.[1];
-  if (module !== undefined) return { hint: `is ${module} in ${request.requirements ?? 'requirements.txt'}, or the path of wsgi: right?`, reason: `no module named ${module}` };
-  if (/Failed to find attribute '([^']+)'/.test(text)) return { hint: 'name the callable: wsgi: module:callable', reason: 'wsgi callable not found' };
-  if (/class uri .* invalid or not found|Error: class uri/.test(text)) return { hint: 'worker_class needs a package: add it to the requirements', reason: 'worker class not found' };
+  if (module !== undefined)
+    return {
+      hint: `is ${module} in ${request.requirements ?? 'requirements.txt'}, or the path of wsgi: right?`,
+      reason: `no module named ${module}`,
+    };
+  if (/Failed to find attribute '([^']+)'/.test(text))
+    return { hint: 'name the callable: wsgi: module:callable', reason: 'wsgi callable not found' };
+  if (/class uri .* invalid or not found|Error: class uri/.test(text))
+    return { hint: 'worker_class needs a package: add it to the requirements', reason: 'worker class not found' };
   if (/ImportError|SyntaxError|Worker failed to boot/.test(text)) return { reason: 'the site cannot be imported' };
   return { reason: 'unhealthy' };
 }

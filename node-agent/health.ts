@@ -9,7 +9,11 @@ export type Answer = { status: number; ms: number } | { status: null; reason: 'r
  * One GET over a unix socket. `path` is relative to the working directory where it would not fit into `sun_path`.
  * Answers after the status line and whatever follows within the time, so that the process is not cut off.
  */
-export function ask(socketPath: string, request: { path: string; host: string; timeoutMs: number }, nowMs: () => number): Promise<Answer> {
+export function ask(
+  socketPath: string,
+  request: { path: string; host: string; timeoutMs: number },
+  nowMs: () => number,
+): Promise<Answer> {
   return new Promise((resolve) => {
     const begin = nowMs();
     const socket = connect({ path: socketPath });
@@ -22,7 +26,9 @@ export function ask(socketPath: string, request: { path: string; host: string; t
     };
     const judge = (missing: 'refused' | 'silent' | 'garbage'): void => {
       const status = /^HTTP\/1\.[01] ([1-5][0-9]{2})\b/.exec(text)?.[1];
-      finish(status === undefined ? { status: null, reason: missing } : { status: Number(status), ms: nowMs() - begin });
+      finish(
+        status === undefined ? { status: null, reason: missing } : { status: Number(status), ms: nowMs() - begin },
+      );
     };
     const timer = setTimeout(() => judge('silent'), request.timeoutMs);
     socket.on('error', () => judge(received > 0 ? 'garbage' : 'refused'));
@@ -72,8 +78,10 @@ export async function waitForHealth(
     if (!alive()) return { healthy: false, why: 'died', status: answer.status, tries };
     answered ||= answer.status !== null;
     last = answer.status ?? last;
-    if (answered && ++tries >= health.retries) return { healthy: false, why: answer.status === null ? 'silent' : 'status', status: last, tries };
-    if (!answered && system.nowMs() - begin > health.bootMs) return { healthy: false, why: 'boot', status: null, tries };
+    if (answered && ++tries >= health.retries)
+      return { healthy: false, why: answer.status === null ? 'silent' : 'status', status: last, tries };
+    if (!answered && system.nowMs() - begin > health.bootMs)
+      return { healthy: false, why: 'boot', status: null, tries };
     await system.sleep(pauseMs, signal);
     // While it boots, look closely: the pusher waits. Wrong answers are given time to mend.
     pauseMs = answered ? Math.min(Math.max(pauseMs * 4, 50), health.intervalMs) : Math.min(pauseMs * 1.05, 25);

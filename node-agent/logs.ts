@@ -56,7 +56,10 @@ export function readLogs(system: System, site: SiteLayout, query: LogQuery): { l
     let release: number | null = null;
     let budget = READ_BYTES;
     // svlogd's old files are named by their time (`@…`), so by age; the newest are wanted most.
-    const old = system.list(folder).filter((name) => name.startsWith('@')).sort();
+    const old = system
+      .list(folder)
+      .filter((name) => name.startsWith('@'))
+      .sort();
     const chosen: string[] = [];
     for (const name of [...old, 'current'].reverse()) {
       if (budget <= 0) break;
@@ -75,9 +78,11 @@ export function readLogs(system: System, site: SiteLayout, query: LogQuery): { l
         const line = parseLine(raw, slot, release);
         if (line !== null) lines.push(line);
       }
-      if (name === 'current') cursors.push({ slot, offset: start + Buffer.byteLength(whole), inode: stat.ino, partial: '', release });
+      if (name === 'current')
+        cursors.push({ slot, offset: start + Buffer.byteLength(whole), inode: stat.ino, partial: '', release });
     }
-    if (!chosen.includes('current') || system.stat(`${folder}/current`) === null) cursors.push({ slot, offset: 0, inode: 0, partial: '', release });
+    if (!chosen.includes('current') || system.stat(`${folder}/current`) === null)
+      cursors.push({ slot, offset: 0, inode: 0, partial: '', release });
   }
   lines.sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
   const wanted = lines.filter((line) => query.release === null || line.release === query.release);
@@ -86,7 +91,9 @@ export function readLogs(system: System, site: SiteLayout, query: LogQuery): { l
 
 function parseLine(raw: string, slot: Slot, release: number | null): LogLine | null {
   const match = LINE.exec(raw);
-  return match === null ? null : { event: 'log', process: 'web', slot, release, at: `${match[1]}Z`, text: match[2] ?? '' };
+  return match === null
+    ? null
+    : { event: 'log', process: 'web', slot, release, at: `${match[1]}Z`, text: match[2] ?? '' };
 }
 
 /** Sends every further line, across rotations and deploys, until the signal says that nobody listens. */
@@ -105,8 +112,12 @@ export async function followLogs(
       if (stat === null) continue;
       if (cursor.inode !== 0 && (stat.ino !== cursor.inode || stat.size < cursor.offset)) {
         // svlogd has put the file aside: the rest of it first.
-        const aside = system.list(site.slotLog(cursor.slot)).filter((name) => name.startsWith('@')).find((name) => system.stat(`${site.slotLog(cursor.slot)}/${name}`)?.ino === cursor.inode);
-        if (aside !== undefined) emit(cursor, system.readFrom(`${site.slotLog(cursor.slot)}/${aside}`, cursor.offset).toString('utf8'));
+        const aside = system
+          .list(site.slotLog(cursor.slot))
+          .filter((name) => name.startsWith('@'))
+          .find((name) => system.stat(`${site.slotLog(cursor.slot)}/${name}`)?.ino === cursor.inode);
+        if (aside !== undefined)
+          emit(cursor, system.readFrom(`${site.slotLog(cursor.slot)}/${aside}`, cursor.offset).toString('utf8'));
         cursor.offset = 0;
         cursor.partial = '';
       }

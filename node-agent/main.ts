@@ -1,17 +1,25 @@
 /** The agent's entry: reads one request from stdin, validates it again, runs it, streams events, ends. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import type { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import { abandon, activate, prepare, retire, type Work } from './deploy.ts';
 import { waitForHealth } from './health.ts';
-import { nodeLayout, siteLayout, slotOf, SLOTS, socketFromRoot } from './layout.ts';
+import { nodeLayout, SLOTS, siteLayout, slotOf, socketFromRoot } from './layout.ts';
 import { followLogs, readLogs } from './logs.ts';
-import { type AgentEvent, type AgentRequest, KraftwerkError, LIMITS, parseRequest, type ProcessRequest, toWireError } from './protocol.ts';
 import { control, stopRunsvdir, stopSlot } from './processes.ts';
+import {
+  type AgentEvent,
+  type AgentRequest,
+  KraftwerkError,
+  LIMITS,
+  type ProcessRequest,
+  parseRequest,
+  toWireError,
+} from './protocol.ts';
 import { readCurrent } from './releases.ts';
-import { describeNode, readInstance } from './status.ts';
 import { ensureNode } from './site.ts';
+import { describeNode, readInstance } from './status.ts';
 import { createSystem, errno, type System } from './system.ts';
 
 const LOCK_WAIT_S = 3_700;
@@ -37,18 +45,26 @@ async function main(): Promise<void> {
   process.stdout.write('', () => process.exit(0));
 }
 
-async function handle(system: System, request: AgentRequest, send: (event: AgentEvent) => void, signal: AbortSignal): Promise<unknown> {
+async function handle(
+  system: System,
+  request: AgentRequest,
+  send: (event: AgentEvent) => void,
+  signal: AbortSignal,
+): Promise<unknown> {
   const node = nodeLayout(request.node);
-  if (request.op !== 'hello' && request.op !== 'shutdown' && !system.exists(node.runtime)) {
-    if (request.op === 'status') return { instances: [] };
-  }
+  if (request.op === 'status' && !system.exists(node.runtime)) return { instances: [] };
   system.makeFolder(node.runtime);
   // Sockets are named relative to the root: their paths must fit into 107 bytes.
   process.chdir(node.root);
-  if (request.op === 'status') return { instances: request.instances.map((instance) => readInstance(system, node, instance)) };
-  if (request.op === 'shutdown') return withLock(system, `${node.runtime}/.node.lock`, () => stopRunsvdir(system, node, 15_000));
-  const httpPort = request.op === 'logs' ? 0 : await withLock(system, `${node.runtime}/.node.lock`, () => ensureNode(system, node, request.files));
-  if (request.op === 'hello') return describeNode(agentVersion(), httpPort);
+  if (request.op === 'status')
+    return { instances: request.instances.map((instance) => readInstance(system, node, instance)) };
+  if (request.op === 'shutdown')
+    return withLock(system, `${node.runtime}/.node.lock`, () => stopRunsvdir(system, node, 15_000));
+  const httpPort =
+    request.op === 'logs'
+      ? 0
+      : await withLock(system, `${node.runtime}/.node.lock`, () => ensureNode(system, node, request.files));
+  if (!('instance' in request)) return describeNode(agentVersion(), httpPort);
 
   const site = siteLayout(node, request.instance);
   if (request.op === 'logs') {
@@ -90,7 +106,8 @@ async function handle(system: System, request: AgentRequest, send: (event: Agent
 async function setRunning(request: ProcessRequest, work: Work): Promise<null> {
   const { system, site } = work;
   const serving = readCurrent(system, site);
-  if (serving === null) throw new KraftwerkError('process.nothing', `${request.instance} has no release on this node`, { exit: 'denied' });
+  if (serving === null)
+    throw new KraftwerkError('process.nothing', `${request.instance} has no release on this node`, { exit: 'denied' });
   const folder = site.slot(slotOf(serving.boot));
   if (request.op === 'stop') {
     system.writeFile(site.stopped, `${system.wallClock().toISOString()}\n`);
@@ -103,7 +120,11 @@ async function setRunning(request: ProcessRequest, work: Work): Promise<null> {
   if (request.health === null) return null;
   const alive = (): boolean => true;
   const verdict = await waitForHealth(system, socketFromRoot(site, serving.boot), request.health, alive, work.signal);
-  if (!verdict.healthy) throw new KraftwerkError('health.start', `v${serving.release} was started but is not healthy`, { exit: 'unhealthy', hint: 'look at its log' });
+  if (!verdict.healthy)
+    throw new KraftwerkError('health.start', `v${serving.release} was started but is not healthy`, {
+      exit: 'unhealthy',
+      hint: 'look at its log',
+    });
   return null;
 }
 
@@ -112,7 +133,10 @@ async function withLock<T>(system: System, path: string, body: () => Promise<T>)
   const holder = await system.holdOpen(['flock', '-w', String(LOCK_WAIT_S), path, 'sh', '-c', 'echo locked; exec cat']);
   if (holder.line !== 'locked') {
     holder.release();
-    throw new KraftwerkError('node.lock', `cannot lock ${path} on the node`, { exit: 'busy', hint: 'another deploy goes on there; try again when it has ended' });
+    throw new KraftwerkError('node.lock', `cannot lock ${path} on the node`, {
+      exit: 'busy',
+      hint: 'another deploy goes on there; try again when it has ended',
+    });
   }
   try {
     return await body();
@@ -123,7 +147,9 @@ async function withLock<T>(system: System, path: string, body: () => Promise<T>)
 
 /** The hash of this very file: the receiver compares it with its own copy. */
 function agentVersion(): string {
-  return createHash('sha256').update(readFileSync(fileURLToPath(import.meta.url))).digest('hex');
+  return createHash('sha256')
+    .update(readFileSync(fileURLToPath(import.meta.url)))
+    .digest('hex');
 }
 
 async function readLine(stream: Readable): Promise<string> {
@@ -131,7 +157,8 @@ async function readLine(stream: Readable): Promise<string> {
   for (;;) {
     const chunk = stream.read() as Buffer | null;
     if (chunk === null) {
-      if (stream.readableEnded) throw new KraftwerkError('protocol.invalid', 'request: the input ended before a whole line');
+      if (stream.readableEnded)
+        throw new KraftwerkError('protocol.invalid', 'request: the input ended before a whole line');
       await new Promise<void>((resolve) => {
         stream.once('readable', resolve);
         stream.once('end', resolve);
@@ -141,7 +168,8 @@ async function readLine(stream: Readable): Promise<string> {
     const end = chunk.indexOf(10);
     if (end === -1) {
       text = Buffer.concat([text, chunk]);
-      if (text.length > LIMITS.requestBytes) throw new KraftwerkError('protocol.invalid', `request: longer than ${LIMITS.requestBytes} bytes`);
+      if (text.length > LIMITS.requestBytes)
+        throw new KraftwerkError('protocol.invalid', `request: longer than ${LIMITS.requestBytes} bytes`);
       continue;
     }
     // What follows the line is the artifact; it stays in the stream.
@@ -161,7 +189,11 @@ function asKraftwerkError(error: unknown): KraftwerkError {
     });
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return new KraftwerkError('agent.bug', `the agent failed: ${error instanceof Error ? error.message : String(error)}`, { lines: text.split('\n').slice(1, 6), cause: error });
+  return new KraftwerkError(
+    'agent.bug',
+    `the agent failed: ${error instanceof Error ? error.message : String(error)}`,
+    { lines: text.split('\n').slice(1, 6), cause: error },
+  );
 }
 
 await main();

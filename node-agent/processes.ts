@@ -1,8 +1,9 @@
 /** runit: the node's own runsvdir, a site's two slots, and what they are doing. */
-import { DEFAULT_PATH, processStart, type System } from './system.ts';
+
 import type { NodeLayout, SiteLayout, Slot } from './layout.ts';
 import { SLOTS } from './layout.ts';
 import { type BootName, KraftwerkError, type SiteFiles } from './protocol.ts';
+import { DEFAULT_PATH, processStart, type System } from './system.ts';
 
 export interface ServiceState {
   state: 'run' | 'down' | 'finish' | 'absent';
@@ -39,7 +40,12 @@ export function control(system: System, folder: string, letter: 'u' | 'd' | 'o' 
 }
 
 /** Waits until `ready` says so, looking closely first; false when the time is over. */
-export async function waitUntil(system: System, ready: () => boolean, limitMs: number, signal?: AbortSignal): Promise<boolean> {
+export async function waitUntil(
+  system: System,
+  ready: () => boolean,
+  limitMs: number,
+  signal?: AbortSignal,
+): Promise<boolean> {
   const end = system.nowMs() + limitMs;
   for (let pauseMs = 2; !ready(); pauseMs = Math.min(pauseMs * 1.3, 50)) {
     if (system.nowMs() > end || signal?.aborted) return false;
@@ -114,7 +120,8 @@ export function startTrial(system: System, site: SiteLayout, release: number, bo
   system.makeFolder(site.runtime, 0o750);
   system.writeFile(site.trial(slot), `v${release} ${boot}\n`);
   system.failpoint('trial');
-  if (!control(system, site.slot(slot), 'o')) throw new KraftwerkError('node.runit', `runit does not supervise ${site.instance}.web.${slot}`);
+  if (!control(system, site.slot(slot), 'o'))
+    throw new KraftwerkError('node.runit', `runit does not supervise ${site.instance}.web.${slot}`);
 }
 
 /** Ends what runs in a slot: TERM, and KILL after `graceMs`. */

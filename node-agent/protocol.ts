@@ -116,7 +116,8 @@ function refuse(where: string, expected: string, value: unknown): never {
 }
 
 function pattern<T extends string>(regex: RegExp, expected: string): Parser<T> {
-  return (value, where) => (typeof value === 'string' && regex.test(value) ? (value as T) : refuse(where, expected, value));
+  return (value, where) =>
+    typeof value === 'string' && regex.test(value) ? (value as T) : refuse(where, expected, value);
 }
 
 export const PROJECT_PATTERN = /^[a-z][a-z0-9_-]{0,27}$/;
@@ -133,7 +134,9 @@ export const parseAbsolutePath: Parser<AbsolutePath> = (value, where) => {
   const good =
     typeof value === 'string' &&
     /^\/[^\p{Cc}]*$/u.test(value) &&
-    !value.split('/').some((part, index) => part === '.' || part === '..' || (part === '' && index > 0 && value !== '/'));
+    !value
+      .split('/')
+      .some((part, index) => part === '.' || part === '..' || (part === '' && index > 0 && value !== '/'));
   return good ? (value as AbsolutePath) : refuse(where, 'an absolute path', value);
 };
 
@@ -149,7 +152,8 @@ export const parseTreePath: Parser<TreePath> = (value, where) => {
 
 const parseString: Parser<string> = (value, where) =>
   typeof value === 'string' && !value.includes('\0') ? value : refuse(where, 'text without NUL', value);
-const parseBoolean: Parser<boolean> = (value, where) => (typeof value === 'boolean' ? value : refuse(where, 'true or false', value));
+const parseBoolean: Parser<boolean> = (value, where) =>
+  typeof value === 'boolean' ? value : refuse(where, 'true or false', value);
 
 function integer(min: number, max: number): Parser<number> {
   return (value, where) =>
@@ -181,7 +185,8 @@ function object<S extends Shape>(shape: S): Parser<ShapeOf<S>> {
   return (value, where) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(where, 'an object', value);
     const given = value as Record<string, unknown>;
-    for (const key of Object.keys(given)) if (!Object.hasOwn(shape, key)) refuse(`${where}.${key}`, 'no such key', given[key]);
+    for (const key of Object.keys(given))
+      if (!Object.hasOwn(shape, key)) refuse(`${where}.${key}`, 'no such key', given[key]);
     return Object.fromEntries(
       Object.entries(shape).map(([key, parse]) => [key, parse(given[key], `${where}.${key}`)]),
     ) as ShapeOf<S>;
@@ -211,8 +216,8 @@ export const parseNodeProfile = object({
 });
 export type NodeProfile = ReturnType<typeof parseNodeProfile>;
 
-/** Rendered from `templates/node/`; `@PORT@`-free: the agent passes the port to `nginxConf` by replacing `__HTTP_PORT__`. */
-const parseNodeFiles = object({ nginxConf: parseString, nginxRun: parseScript });
+/** Rendered from `templates/node/`; in `nginxConf` the agent fills the port in for `__HTTP_PORT__`. */
+const parseNodeFiles = object({ nginxConf: parseString, nginxRun: parseScript, nginxLog: parseScript });
 export type NodeFiles = ReturnType<typeof parseNodeFiles>;
 
 const parseHealthcheck = object({
@@ -376,11 +381,18 @@ export function parseRequest(line: string): AgentRequest {
   } catch (cause) {
     throw new KraftwerkError('protocol.invalid', 'request: not a line of JSON', { cause });
   }
-  const { protocol, ...request } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
+  const { protocol, ...request } = (typeof value === 'object' && value !== null ? value : {}) as Record<
+    string,
+    unknown
+  >;
   if (protocol !== PROTOCOL) {
-    throw new KraftwerkError('protocol.version', `request: speaks protocol ${String(protocol)}, this agent ${PROTOCOL}`, {
-      hint: 'bring receiver and node to the same version of kraftwerk',
-    });
+    throw new KraftwerkError(
+      'protocol.version',
+      `request: speaks protocol ${String(protocol)}, this agent ${PROTOCOL}`,
+      {
+        hint: 'bring receiver and node to the same version of kraftwerk',
+      },
+    );
   }
   const op = request['op'] as AgentRequest['op'];
   if (typeof op !== 'string' || !Object.hasOwn(REQUEST_PARSERS, op)) refuse('request.op', 'an operation', op);

@@ -36,7 +36,8 @@ export function readBoot(system: System, site: SiteLayout, release: number): Boo
 /** Points nginx, static files and what starts after a reboot at `serving`: first the release's socket, then the one symlink. */
 export function pointCurrent(system: System, site: SiteLayout, serving: Serving): void {
   const target = `../../../../run/kraftwerk/${site.instance}/${serving.boot}`;
-  if (system.readLink(site.runLink(serving.release)) !== target) system.pointLink(site.runLink(serving.release), target);
+  if (system.readLink(site.runLink(serving.release)) !== target)
+    system.pointLink(site.runLink(serving.release), target);
   system.failpoint('activate.run-link');
   const release = `releases/v${serving.release}`;
   if (system.readLink(site.current) !== release) system.pointLink(site.current, release);
@@ -62,7 +63,8 @@ export function prune(system: System, site: SiteLayout, keep: readonly number[])
   for (const name of system.list(site.releases)) if (name.startsWith('.')) system.remove(`${site.releases}/${name}`);
   for (const name of system.list(site.notes)) {
     const number = /^\.?v([0-9]+)/.exec(name)?.[1];
-    if (number !== undefined && (name.startsWith('.') || !trees.has(Number(number)))) system.remove(`${site.notes}/${name}`);
+    if (number !== undefined && (name.startsWith('.') || !trees.has(Number(number))))
+      system.remove(`${site.notes}/${name}`);
   }
   const used = new Set([...trees].map((number) => readNotes(system, site, number)?.virtualenv));
   for (const name of system.list(site.virtualenvs)) if (!used.has(name)) system.remove(`${site.virtualenvs}/${name}`);

@@ -22,13 +22,17 @@ export function readRequirements(path: string, read: (path: string) => string | 
   const texts: { path: string; text: string }[] = [];
   const visit = (file: string, from: string): void => {
     if (texts.some((entry) => entry.path === file)) return;
-    if (file.startsWith('../') || file.startsWith('/')) throw requirementError(`${from}: ${file} lies outside the project`);
+    if (file.startsWith('../') || file.startsWith('/'))
+      throw requirementError(`${from}: ${file} lies outside the project`);
     const text = read(file);
     if (text === null) throw requirementError(`${from}: there is no file ${file}`);
     texts.push({ path: file, text });
     for (const { number, line } of logicalLines(text)) {
-      const include = INCLUDE.exec(line)?.[1]?.trim().replace(/^["']|["']$/g, '');
-      if (include !== undefined && !/^[a-z]+:\/\//i.test(include)) visit(posix.normalize(posix.join(posix.dirname(file), include)), `${file}:${number}`);
+      const include = INCLUDE.exec(line)?.[1]
+        ?.trim()
+        .replace(/^["']|["']$/g, '');
+      if (include !== undefined && !/^[a-z]+:\/\//i.test(include))
+        visit(posix.normalize(posix.join(posix.dirname(file), include)), `${file}:${number}`);
     }
   };
   visit(posix.normalize(path), 'kraftwerk.yaml');
@@ -57,14 +61,16 @@ export function locateRequirement(requirements: Requirements, requirement: strin
 /** Lines without comments, joined where they end with a backslash; numbers are those of the first part. */
 function logicalLines(text: string): { number: number; line: string }[] {
   const result: { number: number; line: string }[] = [];
-  let pending: { number: number; line: string } | null = null;
+  let pending = null as { number: number; line: string } | null;
   for (const [index, raw] of text.split(/\r?\n/).entries()) {
     const continued = raw.endsWith('\\');
     const part = (continued ? raw.slice(0, -1) : raw).replace(/(^|\s)#.*$/, '').trim();
-    pending = pending === null ? { number: index + 1, line: part } : { ...pending, line: `${pending.line} ${part}`.trim() };
-    if (continued) continue;
-    if (pending.line !== '') result.push(pending);
-    pending = null;
+    const whole: { number: number; line: string } =
+      pending === null
+        ? { number: index + 1, line: part }
+        : { number: pending.number, line: `${pending.line} ${part}`.trim() };
+    pending = continued ? whole : null;
+    if (!continued && whole.line !== '') result.push(whole);
   }
   return result;
 }
@@ -74,7 +80,12 @@ function pointsIntoTree(line: string): boolean {
   if (/^(?:-f|--find-links)[\s=]+\.?\.?\//.test(line)) return true;
   if (/^(?:-f|--find-links)[\s=]+(?!\w+:)/.test(line)) return true;
   if (line.startsWith('-')) return false;
-  return /^\.{0,2}\//.test(line) || line === '.' || /(?:^|@\s*)file:/.test(line) || /^[^\s@]+\.(?:whl|tar\.gz|zip)(?:\s|$)/.test(line);
+  return (
+    /^\.{0,2}\//.test(line) ||
+    line === '.' ||
+    /(?:^|@\s*)file:/.test(line) ||
+    /^[^\s@]+\.(?:whl|tar\.gz|zip)(?:\s|$)/.test(line)
+  );
 }
 
 function requirementError(message: string): KraftwerkError {

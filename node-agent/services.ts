@@ -31,12 +31,16 @@ export async function setUpServices(
       onLine: options.onOutput,
     });
     if (result.code !== 0) {
-      throw new KraftwerkError('services.setup', `setup.sh of the service ${service.name} ended with ${result.code ?? 'a signal'}`, {
-        step: 'Services',
-        lines: result.tail.slice(-20),
-        hint: 'ask the node’s admin: the script is templates/services/' + `${service.name}/setup.sh`,
-        reason: `service ${service.name} failed`,
-      });
+      throw new KraftwerkError(
+        'services.setup',
+        `setup.sh of the service ${service.name} ended with ${result.code ?? 'a signal'}`,
+        {
+          step: 'Services',
+          lines: result.tail.slice(-20),
+          hint: 'ask the node’s admin: the script is templates/services/' + `${service.name}/setup.sh`,
+          reason: `service ${service.name} failed`,
+        },
+      );
     }
     system.writeFile(stamp, `${hash}\n`);
   }

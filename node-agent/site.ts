@@ -1,8 +1,8 @@
 /** nginx: the node's own instance, and one file per site: staged, tested, swapped, or restored. */
 import { connect, createServer } from 'node:net';
 import type { NodeLayout, SiteLayout } from './layout.ts';
-import { KraftwerkError, type NodeFiles } from './protocol.ts';
 import { control, ensureRunsvdir, readService, waitUntil } from './processes.ts';
+import { KraftwerkError, type NodeFiles } from './protocol.ts';
 import { DEFAULT_PATH, errno, type System } from './system.ts';
 
 const nginxService = (node: NodeLayout): string => `${node.serviceFolders}/nginx`;
@@ -17,9 +17,23 @@ export async function ensureNode(system: System, node: NodeLayout, files: NodeFi
   const known = Number(system.readText(node.httpPortFile) ?? '0');
   const running = (): boolean => readService(system, service).state === 'run';
   const wanted = node.profile.httpPort;
-  if (known !== 0 && (wanted === 0 || wanted === known) && running() && system.readText(`${node.nginx}/nginx.conf`) === fill(files.nginxConf, known)) return known;
+  if (
+    known !== 0 &&
+    (wanted === 0 || wanted === known) &&
+    running() &&
+    system.readText(`${node.nginx}/nginx.conf`) === fill(files.nginxConf, known)
+  )
+    return known;
 
-  for (const path of [node.web, node.services, `${service}/log`, node.sitesEnabled, node.nginxLog, node.runtime, `${node.root}/var/lib/nginx`]) {
+  for (const path of [
+    node.web,
+    node.services,
+    `${service}/log`,
+    node.sitesEnabled,
+    node.nginxLog,
+    node.runtime,
+    `${node.root}/var/lib/nginx`,
+  ]) {
     system.makeFolder(path);
   }
   const port = wanted !== 0 ? wanted : known !== 0 ? known : await freePort();
@@ -35,6 +49,7 @@ export async function ensureNode(system: System, node: NodeLayout, files: NodeFi
     system.writeFile(node.httpPortFile, `${port}\n`);
   }
   system.writeIfChanged(`${service}/run`, files.nginxRun, 0o755);
+  system.writeIfChanged(`${service}/log/run`, files.nginxLog, 0o755);
   if (system.readLink(`${node.services}/nginx`) !== service) system.pointLink(`${node.services}/nginx`, service);
   ensureRunsvdir(system, node);
   if (running()) {
@@ -47,11 +62,11 @@ export async function ensureNode(system: System, node: NodeLayout, files: NodeFi
     control(system, service, 'u');
   }
   if (await waitForPort(system, port, 10_000)) return port;
-  const words = (system.readText(`${node.nginxLog}/error.log`) ?? '').trim().split('\n').slice(-3);
+  const words = (system.readText(`${node.nginxLog}/current`) ?? '').trim().split('\n').slice(-3);
   throw new KraftwerkError('node.nginx', `nginx does not answer on port ${port} of the node`, {
     step: 'Start',
     lines: words,
-    hint: `look at ${node.nginxLog}/error.log on the node`,
+    hint: `look at ${node.nginxLog}/current on the node`,
   });
 }
 
@@ -115,7 +130,8 @@ export async function testSite(system: System, site: SiteLayout, text: string): 
     system.makeFolder(`${staging}/sites-enabled`);
     system.writeFile(`${staging}/nginx.conf`, system.readText(`${node.nginx}/nginx.conf`) ?? '');
     for (const name of system.list(node.sitesEnabled)) {
-      if (name !== site.instance && !name.endsWith('.tmp')) system.createLink(`${staging}/sites-enabled/${name}`, `${node.sitesEnabled}/${name}`);
+      if (name !== site.instance && !name.endsWith('.tmp'))
+        system.createLink(`${staging}/sites-enabled/${name}`, `${node.sitesEnabled}/${name}`);
     }
     system.writeFile(`${staging}/sites-enabled/${site.instance}`, text);
     const result = await system.run(['nginx', '-t', '-q', '-p', node.root, '-c', `${staging}/nginx.conf`], {
@@ -136,7 +152,11 @@ export async function testSite(system: System, site: SiteLayout, text: string): 
 }
 
 /** The site's file as it stands, and a way back to it. */
-export async function swapSite(system: System, site: SiteLayout, text: string): Promise<{ changed: boolean; restore(): void }> {
+export async function swapSite(
+  system: System,
+  site: SiteLayout,
+  text: string,
+): Promise<{ changed: boolean; restore(): void }> {
   const old = system.readText(site.nginxSite);
   if (old === text) return { changed: false, restore: () => undefined };
   await testSite(system, site, text);

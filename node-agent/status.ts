@@ -1,9 +1,8 @@
 /** What a node and its sites are doing now. */
 import { cpus, totalmem } from 'node:os';
-import { type NodeLayout, siteLayout } from './layout.ts';
-import { SLOTS } from './layout.ts';
-import type { HelloResult, InstanceName, InstanceStatus, ProcessStatus } from './protocol.ts';
+import { type NodeLayout, SLOTS, siteLayout } from './layout.ts';
 import { readService } from './processes.ts';
+import type { HelloResult, InstanceName, InstanceStatus, ProcessStatus } from './protocol.ts';
 import { listReleases, readCurrent } from './releases.ts';
 import type { System } from './system.ts';
 
@@ -19,7 +18,8 @@ export function readInstance(system: System, node: NodeLayout, instance: Instanc
       state: service.state,
       pid: service.pid || null,
       uptimeS: service.state === 'run' ? service.uptimeS : null,
-      memoryBytes: service.pid === 0 ? null : [service.pid, ...workers].reduce((sum, pid) => sum + memoryOf(system, pid), 0),
+      memoryBytes:
+        service.pid === 0 ? null : [service.pid, ...workers].reduce((sum, pid) => sum + memoryOf(system, pid), 0),
       workers: workers.length,
     };
   });

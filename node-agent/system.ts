@@ -207,12 +207,20 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     },
 
     /** Starts a program in a session of its own that outlives the agent. */
-    startDaemon(argv: readonly string[], options: { cwd: string; env: Readonly<Record<string, string>>; log: string }): number {
+    startDaemon(
+      argv: readonly string[],
+      options: { cwd: string; env: Readonly<Record<string, string>>; log: string },
+    ): number {
       failpoint('spawn');
       const log = fs.openSync(options.log, 'a', 0o640);
       try {
         const [command = '', ...args] = argv;
-        const child = spawn(command, args, { cwd: options.cwd, env: options.env, detached: true, stdio: ['ignore', log, log] });
+        const child = spawn(command, args, {
+          cwd: options.cwd,
+          env: options.env,
+          detached: true,
+          stdio: ['ignore', log, log],
+        });
         child.on('error', () => undefined);
         child.unref();
         return child.pid ?? 0;
@@ -273,7 +281,8 @@ function writeFully(handle: number, chunk: Uint8Array): void {
 function makeWritable(path: string): void {
   if (!fs.lstatSync(path).isDirectory()) return;
   fs.chmodSync(path, 0o755);
-  for (const entry of fs.readdirSync(path, { withFileTypes: true })) if (entry.isDirectory()) makeWritable(`${path}/${entry.name}`);
+  for (const entry of fs.readdirSync(path, { withFileTypes: true }))
+    if (entry.isDirectory()) makeWritable(`${path}/${entry.name}`);
 }
 
 function runProgram(argv: readonly string[], options: RunOptions, onStart: (pid: number) => void): Promise<RunResult> {
@@ -309,14 +318,17 @@ function runProgram(argv: readonly string[], options: RunOptions, onStart: (pid:
     options.signal?.addEventListener('abort', end, { once: true });
     child.on('error', (cause) => {
       clearTimeout(timer);
-      reject(new KraftwerkError('node.program', `cannot start ${command}: ${errno(cause) || cause.message}`, { cause }));
+      reject(
+        new KraftwerkError('node.program', `cannot start ${command}: ${errno(cause) || cause.message}`, { cause }),
+      );
     });
     if (child.pid === undefined) return;
     onStart(child.pid);
     if (options.signal?.aborted) end();
     child.stdin?.on('error', () => undefined);
     child.stdin?.end(options.input ?? '');
-    for (const stream of [child.stdout, child.stderr]) if (stream) createInterface({ input: stream }).on('line', onLine);
+    for (const stream of [child.stdout, child.stderr])
+      if (stream) createInterface({ input: stream }).on('line', onLine);
     // A program's own background children must not outlive it, nor hold its pipes open.
     child.on('exit', () => end());
     child.on('close', (code) => {

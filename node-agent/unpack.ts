@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { dirname } from 'node:path';
 import type { Readable } from 'node:stream';
-import { extract, type Headers } from 'tar-stream';
+import { extract, type Header } from 'tar-stream';
 import { KraftwerkError, LIMITS, parseTreePath } from './protocol.ts';
 import { errno, type System } from './system.ts';
 
@@ -53,7 +53,8 @@ export async function unpack(
     for (let parent = dirname(path); parent !== '.'; parent = dirname(parent)) {
       const parentKey = parent.normalize('NFC').toLowerCase();
       const parentKind = seen.get(parentKey);
-      if (parentKind !== undefined && parentKind !== 'folder') throw hostile(path, 'lies below something that is not a folder');
+      if (parentKind !== undefined && parentKind !== 'folder')
+        throw hostile(path, 'lies below something that is not a folder');
       seen.set(parentKey, 'folder');
     }
   };
@@ -63,7 +64,7 @@ export async function unpack(
     system.makeFolder(`${target}/${path}`);
     folders.add(path);
   };
-  const accept = (header: Headers, chunks: Uint8Array[]): void => {
+  const accept = (header: Header, chunks: Uint8Array[]): void => {
     const { type } = header;
     if ((type as string) === 'pax-global-header' || header.name === 'pax_global_header') return;
     const name = header.name.replace(/\/+$/, '');
@@ -95,7 +96,8 @@ export async function unpack(
     tar.on('entry', (header, stream, next) => {
       const chunks: Uint8Array[] = [];
       let size = 0;
-      stream.on('data', (chunk: Uint8Array) => {
+      stream.on('data', (data) => {
+        const chunk = data as Uint8Array;
         size += chunk.length;
         if (size <= LIMITS.fileBytes) chunks.push(chunk);
       });
@@ -113,7 +115,12 @@ export async function unpack(
     });
     tar.on('finish', () => resolve());
     tar.on('error', (cause) =>
-      reject(new KraftwerkError('artifact.damaged', `the artifact is not a tar archive: ${cause.message}`, { cause, step: 'Unpack' })),
+      reject(
+        new KraftwerkError('artifact.damaged', `the artifact is not a tar archive: ${cause.message}`, {
+          cause,
+          step: 'Unpack',
+        }),
+      ),
     );
   });
   done.catch((error: unknown) => {
@@ -125,13 +132,18 @@ export async function unpack(
   for await (const chunk of exactly(source, artifact.bytes)) {
     received += chunk.length;
     hash.update(chunk);
-    if (failure === undefined && !tar.write(chunk)) await Promise.race([new Promise<void>((resolve) => tar.once('drain', resolve)), done.catch(() => undefined)]);
+    if (failure === undefined && !tar.write(chunk))
+      await Promise.race([new Promise<void>((resolve) => tar.once('drain', resolve)), done.catch(() => undefined)]);
   }
   if (failure !== undefined) throw failure;
   if (received !== artifact.bytes || hash.digest('hex') !== artifact.sha256) {
-    throw new KraftwerkError('artifact.damaged', `the artifact arrived with ${received} of ${artifact.bytes} bytes, or damaged`, { step: 'Unpack' });
+    throw new KraftwerkError(
+      'artifact.damaged',
+      `the artifact arrived with ${received} of ${artifact.bytes} bytes, or damaged`,
+      { step: 'Unpack' },
+    );
   }
-  tar.end();
+  tar.end(undefined);
   await done;
   createLinks(system, target, links, ensureFolder);
   return { files, bytes: total };
@@ -154,16 +166,23 @@ function limit(path: string, what: string): KraftwerkError {
 }
 
 /** Links come last and are then resolved one by one: chains such as `a -> .`, `b -> a/..` look harmless each. */
-function createLinks(system: System, target: string, links: readonly { path: string; target: string }[], ensureFolder: (path: string) => void): void {
+function createLinks(
+  system: System,
+  target: string,
+  links: readonly { path: string; target: string }[],
+  ensureFolder: (path: string) => void,
+): void {
   const root = system.realPath(target) ?? target;
   for (const link of links) {
-    if (link.target.startsWith('/') || link.target.includes('\0') || link.target === '') throw hostile(link.path, `is a symlink to ${link.target}, outside the project`);
+    if (link.target.startsWith('/') || link.target.includes('\0') || link.target === '')
+      throw hostile(link.path, `is a symlink to ${link.target}, outside the project`);
     ensureFolder(dirname(link.path));
     system.createLink(`${target}/${link.path}`, link.target);
   }
   for (const link of links) {
     const real = resolveLink(system, `${target}/${link.path}`);
-    if (real !== root && !real.startsWith(`${root}/`)) throw hostile(link.path, `is a symlink to ${link.target}, which leads outside the project or in circles`);
+    if (real !== root && !real.startsWith(`${root}/`))
+      throw hostile(link.path, `is a symlink to ${link.target}, which leads outside the project or in circles`);
   }
 }
 

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { SiteLayout } from './layout.ts';
 import { KraftwerkError, type PrepareRequest } from './protocol.ts';
-import { locateRequirement, readRequirements, type Requirements } from './requirements.ts';
+import { locateRequirement, type Requirements, readRequirements } from './requirements.ts';
 import { DEFAULT_PATH, type RunResult, type System } from './system.ts';
 
 export interface Virtualenv {
@@ -63,8 +63,13 @@ export async function ensureVirtualenv(
 
 /** Makes everything below a folder durable with one call of syncfs. */
 export async function syncFolder(system: System, folder: string): Promise<void> {
-  const result = await system.run(['sync', '-f', folder], { cwd: '/', env: { PATH: DEFAULT_PATH }, timeoutMs: 120_000 });
-  if (result.code !== 0) throw new KraftwerkError('node.disk', `cannot write ${folder} to the disk: ${result.tail.join(' ')}`);
+  const result = await system.run(['sync', '-f', folder], {
+    cwd: '/',
+    env: { PATH: DEFAULT_PATH },
+    timeoutMs: 120_000,
+  });
+  if (result.code !== 0)
+    throw new KraftwerkError('node.disk', `cannot write ${folder} to the disk: ${result.tail.join(' ')}`);
 }
 
 function readTreeRequirements(system: System, request: PrepareRequest, tree: string): Requirements {
@@ -76,9 +81,16 @@ function readTreeRequirements(system: System, request: PrepareRequest, tree: str
   });
 }
 
-function virtualenvKey(system: System, request: PrepareRequest, interpreter: string, requirements: Requirements): string {
+function virtualenvKey(
+  system: System,
+  request: PrepareRequest,
+  interpreter: string,
+  requirements: Requirements,
+): string {
   const stat = system.stat(interpreter);
-  const packages = SYSTEM_PACKAGES.flatMap((folder) => system.list(folder).filter((name) => /\.(?:dist|egg)-info$/.test(name))).sort();
+  const packages = SYSTEM_PACKAGES.flatMap((folder) =>
+    system.list(folder).filter((name) => /\.(?:dist|egg)-info$/.test(name)),
+  ).sort();
   const parts = {
     requirements: requirements.texts,
     interpreter: [request.python, interpreter, stat?.size, stat?.mtimeMs],
@@ -116,14 +128,19 @@ async function build(
       },
     });
   const check = (result: RunResult): void => {
-    if (progress.signal.aborted) throw new KraftwerkError('deploy.aborted', 'the client went away', { step: 'Packages' });
+    if (progress.signal.aborted)
+      throw new KraftwerkError('deploy.aborted', 'the client went away', { step: 'Packages' });
     if (result.timedOut) {
-      throw new KraftwerkError('packages.timeout', `installing packages took longer than ${request.pipTimeoutMs / 1000} s; last: ${last}`, {
-        step: 'Packages',
-        lines: result.tail.slice(-20),
-        hint: 'is the package index reachable from the node? (pip config list)',
-        reason: 'pip timed out',
-      });
+      throw new KraftwerkError(
+        'packages.timeout',
+        `installing packages took longer than ${request.pipTimeoutMs / 1000} s; last: ${last}`,
+        {
+          step: 'Packages',
+          lines: result.tail.slice(-20),
+          hint: 'is the package index reachable from the node? (pip config list)',
+          reason: 'pip timed out',
+        },
+      );
     }
     if (result.code !== 0) throw installError(requirements, result);
   };
@@ -136,8 +153,16 @@ async function build(
   const install = async (argv: string[]): Promise<void> => {
     const result = await run(argv);
     check(result);
-    const names = result.tail.findLast((line) => line.startsWith('Successfully installed '))?.split(' ').slice(2) ?? [];
-    installed = [...installed, ...names, ...result.tail.flatMap((line) => /^ \+ (\S+==\S+)/.exec(line)?.[1]?.replace('==', '-') ?? [])];
+    const names =
+      result.tail
+        .findLast((line) => line.startsWith('Successfully installed '))
+        ?.split(' ')
+        .slice(2) ?? [];
+    installed = [
+      ...installed,
+      ...names,
+      ...result.tail.flatMap((line) => /^ \+ (\S+==\S+)/.exec(line)?.[1]?.replace('==', '-') ?? []),
+    ];
   };
   const installer = pickInstaller(system, python);
   if (requirements.texts[0] !== undefined) await install([...installer, '-r', requirements.texts[0].path]);
@@ -157,7 +182,9 @@ async function build(
 /** What a build may see: the machine's own package configuration, none of the site's secrets. */
 function buildEnvironment(system: System, site: SiteLayout): Record<string, string> {
   const passed = Object.entries(system.environment).filter(
-    (entry): entry is [string, string] => entry[1] !== undefined && /^(?:PIP_|UV_|https?_proxy$|no_proxy$|SSL_CERT_|REQUESTS_CA_BUNDLE$|HOME$)/i.test(entry[0]),
+    (entry): entry is [string, string] =>
+      entry[1] !== undefined &&
+      /^(?:PIP_|UV_|https?_proxy$|no_proxy$|SSL_CERT_|REQUESTS_CA_BUNDLE$|HOME$)/i.test(entry[0]),
   );
   return {
     PIP_RETRIES: '2',
@@ -180,16 +207,26 @@ function pickInstaller(system: System, python: string): string[] {
   const uv = ['/usr/local/bin/uv', '/usr/bin/uv'].find((path) => system.exists(path));
   const told = /^\s*(?:extra[-_]index[-_]url|index[-_]url|find[-_]links|constraint|no[-_]index)\s*[=:]/im;
   const home = system.environment['HOME'] ?? '/nonexistent';
-  const files = ['/etc/pip.conf', '/etc/xdg/pip/pip.conf', `${home}/.config/pip/pip.conf`, `${home}/.pip/pip.conf`, system.environment['PIP_CONFIG_FILE'] ?? ''];
+  const files = [
+    '/etc/pip.conf',
+    '/etc/xdg/pip/pip.conf',
+    `${home}/.config/pip/pip.conf`,
+    `${home}/.pip/pip.conf`,
+    system.environment['PIP_CONFIG_FILE'] ?? '',
+  ];
   const configured =
-    Object.keys(system.environment).some((name) => /^PIP_(?:EXTRA_INDEX_URL|INDEX_URL|FIND_LINKS|CONSTRAINT|NO_INDEX)$/.test(name)) ||
-    files.some((path) => path !== '' && told.test(system.readText(path) ?? ''));
+    Object.keys(system.environment).some((name) =>
+      /^PIP_(?:EXTRA_INDEX_URL|INDEX_URL|FIND_LINKS|CONSTRAINT|NO_INDEX)$/.test(name),
+    ) || files.some((path) => path !== '' && told.test(system.readText(path) ?? ''));
   return uv !== undefined && !configured ? [uv, 'pip', 'install', '--python', python] : pip;
 }
 
 /** pip's line -> a few words for the pusher, null for what tells nothing. */
 export function describePip(line: string): string | null {
-  const match = /^\s*(Collecting|Downloading|Building wheel for|Installing build dependencies|Getting requirements to build wheel|Running setup\.py install for) ?([^\s(;]*)/.exec(line);
+  const match =
+    /^\s*(Collecting|Downloading|Building wheel for|Installing build dependencies|Getting requirements to build wheel|Running setup\.py install for) ?([^\s(;]*)/.exec(
+      line,
+    );
   if (match) return `${match[1]?.toLowerCase()} ${match[2] ?? ''}`.trim();
   if (line.startsWith('Installing collected packages')) return 'installing packages';
   return /Retrying \(Retry/.test(line) ? 'waiting for the package index' : null;
@@ -198,15 +235,28 @@ export function describePip(line: string): string | null {
 function installError(requirements: Requirements, result: RunResult): KraftwerkError {
   const tail = result.tail.filter((line) => line.trim() !== '' && !/^\[notice\]/.test(line));
   const named =
-    tail.map((line) => /No matching distribution found for ([^\s(]+)/.exec(line)?.[1] ?? /Invalid requirement: ['"]?([^'"\s]+)/.exec(line)?.[1] ?? /Failed to build ['"]?([\w.-]+)/.exec(line)?.[1]).find((name) => name !== undefined) ??
-    null;
+    tail
+      .map(
+        (line) =>
+          /No matching distribution found for ([^\s(]+)/.exec(line)?.[1] ??
+          /Invalid requirement: ['"]?([^'"\s]+)/.exec(line)?.[1] ??
+          /Failed to build ['"]?([\w.-]+)/.exec(line)?.[1],
+      )
+      .find((name) => name !== undefined) ?? null;
   const place = named === null ? null : (locateRequirement(requirements, named) ?? named);
-  return new KraftwerkError('packages.install', place === null ? `pip failed with exit code ${result.code}` : `${place}: pip could not install it`, {
-    step: 'Packages',
-    lines: tail.slice(-20),
-    hint: named === null ? 'pip’s last words are above' : 'is the name right, and does this version exist for the node’s Python?',
-    reason: 'pip failed',
-  });
+  return new KraftwerkError(
+    'packages.install',
+    place === null ? `pip failed with exit code ${result.code}` : `${place}: pip could not install it`,
+    {
+      step: 'Packages',
+      lines: tail.slice(-20),
+      hint:
+        named === null
+          ? 'pip’s last words are above'
+          : 'is the name right, and does this version exist for the node’s Python?',
+      reason: 'pip failed',
+    },
+  );
 }
 
 /** Scripts were written for the folder in which they were built. */

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { type AbsolutePath, type EnvironmentName, KraftwerkError } from '../node-agent/protocol.ts';
 import { configSchema, type WrittenConfig } from './config-schema.ts';
 import { parsePublicKey } from './keys.ts';
-import { type Path, type Problem, parseYaml, YamlError, type YamlSource } from './yaml-source.ts';
+import { type Path, type Problem, parseYaml, YamlError } from './yaml-source.ts';
 import { didYouMean, validate } from './yaml-validate.ts';
 
 export interface NodeConfig {
@@ -75,8 +75,9 @@ export function parseConfig(text: string, context: ConfigContext): Config {
   if (value === null) throw new YamlError('config.invalid', file, problems, hint);
 
   const found: Problem[] = [];
-  const report: Report = (at, message) => found.push({ ...source.valuePlace(at), message });
-  checkReferences(value, source, report);
+  const report: Report = (at, message) =>
+    found.push({ ...(source.has(at) ? source.valuePlace(at) : source.keyPlace(at)), message });
+  checkReferences(value, context, report);
   const admins = value.admins.flatMap((entry, index) => readAdmin(entry, ['admins', index], context, report));
   const templates = (value.templates ?? []).map((folder, index) => {
     const absolute = toAbsolute(folder, context);
@@ -131,7 +132,7 @@ function toEnvironment(name: string, written: WrittenConfig['environments'][stri
   });
 }
 
-function checkReferences(value: WrittenConfig, source: YamlSource, report: Report): void {
+function checkReferences(value: WrittenConfig, context: ConfigContext, report: Report): void {
   const nodes = Object.keys(value.nodes);
   const environments = Object.keys(value.environments);
   if (nodes.length === 0) report(['nodes'], 'nodes: expected at least one node');
@@ -157,18 +158,18 @@ function checkReferences(value: WrittenConfig, source: YamlSource, report: Repor
       const other = taken.get(key);
       if (other === undefined) taken.set(key, name);
       else {
-        const place: Path = ['environments', name, 'suffix'];
         const text = `${at}.suffix: ${other} has the same suffix "${suffix}" on the node ${node}, try "-${name}"`;
-        report(source.has(place) ? place : ['environments', name], text);
+        report(['environments', name, 'suffix'], text);
       }
     }
   }
   const roots = new Map<string, string>();
   for (const [name, { root }] of Object.entries(value.nodes)) {
-    const other = roots.get(path.normalize(root));
+    const folder = toAbsolute(root, context);
+    const other = roots.get(folder);
     if (other !== undefined)
       report(['nodes', name, 'root'], `nodes.${name}.root: is the folder of the node ${other} already`);
-    roots.set(path.normalize(root), name);
+    roots.set(folder, name);
   }
 }
 

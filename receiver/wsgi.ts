@@ -223,7 +223,7 @@ export function findCallable(source: string): string | null {
 }
 
 function binds(code: string, name: string): boolean {
-  const assigned = `(?:\\w+\\s*=\\s*)*${name}\\s*(?::[^=\\n]+)?=(?!=)`;
+  const assigned = `(?:\\w{1,100} *= *){0,5}${name} *(?::[^=\\n]+)?=(?!=)`;
   const declared = `(?:async\\s+)?(?:def|class)\\s+${name}\\b`;
   const imported = `(?:from\\s+[\\w.]+\\s+)?import\\s+(?:\\([^)]{0,2000}|[^\\n(]{0,2000})(?<![\\w.])${name}(?![\\w.]|\\s+as\\b)`;
   return new RegExp(`^(?:${assigned}|${declared}|${imported})`, 'm').test(code);

@@ -13,7 +13,10 @@ export function validate<T extends z.ZodType>(
 ): { value: z.output<T> | null; problems: Problem[] } {
   const result = schema.safeParse(source.value);
   if (result.success) return { value: result.data, problems: [] };
-  return { value: null, problems: result.error.issues.flatMap((issue) => toProblems(schema, source, issue, [])) };
+  // A key that is missing is often there, misspelt: the misspelling comes first.
+  const unknown = result.error.issues.filter(({ code }) => code === 'unrecognized_keys');
+  const issues = [...unknown, ...result.error.issues.filter(({ code }) => code !== 'unrecognized_keys')];
+  return { value: null, problems: issues.flatMap((issue) => toProblems(schema, source, issue, [])) };
 }
 
 function toProblems(schema: z.ZodType, source: YamlSource, issue: z.core.$ZodIssue, prefix: Path): Problem[] {

@@ -12,7 +12,7 @@ export function findConfig(
   { env, home, cwd }: Surroundings,
   system = SYSTEM_CONFIG,
 ): string {
-  const variable = env['KRAFTWERK_CONFIG'];
+  const variable = env.KRAFTWERK_CONFIG;
   const explicit = named ?? (variable === '' ? undefined : variable);
   if (explicit !== undefined) {
     const file = path.resolve(cwd, explicit);

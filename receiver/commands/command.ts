@@ -1,23 +1,22 @@
 /** What an SSH command is, and what it gets to work with. */
 import type { Readable, Writable } from 'node:stream';
 import type { ParseArgsOptionDescriptor } from 'node:util';
-import type { EnvironmentName, ProjectName } from '../../node-agent/protocol.ts';
 import { KraftwerkError } from '../../node-agent/protocol.ts';
 import type { Identity, Verb } from '../access.ts';
+import type { Config } from '../config.ts';
 import type { TargetName } from '../exec-line.ts';
+import type { GitServices } from '../git-session.ts';
 import type { KeyStore, StoredKey } from '../keys.ts';
+import type { Node } from '../nodes/node.ts';
 import type { Pty } from '../ssh-server.ts';
-
-/** A target whose environment is known. */
-export interface Target {
-  project: ProjectName;
-  environment: EnvironmentName;
-}
+import type { Target } from '../target.ts';
 
 /** What commands may ask of the receiver. */
-export interface ReceiverApi {
+export interface ReceiverApi extends GitServices {
   version: string;
   keys: KeyStore;
+  config: Config;
+  nodes: ReadonlyMap<string, Node>;
   /** The keys that the configuration names. */
   adminKeys: readonly StoredKey[];
   /**

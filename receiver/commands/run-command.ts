@@ -6,7 +6,8 @@ import { decide, requireAccess, targetNotFound } from '../access.ts';
 import { parseTargetName } from '../exec-line.ts';
 import { escapeForTerminal } from '../print-table.ts';
 import type { ExecSession } from '../ssh-server.ts';
-import type { Command, ReceiverApi, Target } from './command.ts';
+import type { Target } from '../target.ts';
+import type { Command, ReceiverApi } from './command.ts';
 import { usageError } from './command.ts';
 import { findCommand } from './find-command.ts';
 import { help } from './help.ts';
@@ -34,8 +35,8 @@ export async function runCommand(
   try {
     const command = findCommand(COMMANDS, name);
     const { options, positionals } = parseCommandArgs(command, args);
-    const base = { ...session, options, json: options['json'] === true, receiver, commands: COMMANDS };
-    if (options['help'] === true) return await help.run({ ...base, target: null, args: [command.name] });
+    const base = { ...session, options, json: options.json === true, receiver, commands: COMMANDS };
+    if (options.help === true) return await help.run({ ...base, target: null, args: [command.name] });
     const target = command.target === 'none' ? null : findTarget(command, positionals.shift(), session, receiver);
     if (target === null) requireAccess(identity, command.verb, command.name, null);
     checkCount(command, positionals);

@@ -19,7 +19,12 @@ export function artifactPath(data: string, sha256: Sha256): string {
  * Packs a commit. Two pushes of the same tree at the same commit give the same artifact.
  * @throws KraftwerkError `artifact.failed`, `artifact.limit`, `receiver.disk-full`
  */
-export async function packArtifact(data: string, repository: string, commit: CommitId, signal: AbortSignal): Promise<Artifact> {
+export async function packArtifact(
+  data: string,
+  repository: string,
+  commit: CommitId,
+  signal: AbortSignal,
+): Promise<Artifact> {
   const temporary = join(data, 'artifacts', `.${commit}.${process.pid}.${performance.now()}`);
   await mkdir(dirname(temporary), { recursive: true, mode: 0o700 });
   const file = await open(temporary, 'wx', 0o600);
@@ -41,7 +46,12 @@ export async function packArtifact(data: string, repository: string, commit: Com
     try {
       for await (const chunk of child.stdout as AsyncIterable<Buffer>) {
         bytes += chunk.length;
-        if (bytes > LIMITS.artifactBytes) throw new KraftwerkError('artifact.limit', `the tree packs to more than ${LIMITS.artifactBytes / 1048576} MiB`, { step: 'Artifact', hint: 'keep large files out of the repository' });
+        if (bytes > LIMITS.artifactBytes)
+          throw new KraftwerkError(
+            'artifact.limit',
+            `the tree packs to more than ${LIMITS.artifactBytes / 1048576} MiB`,
+            { step: 'Artifact', hint: 'keep large files out of the repository' },
+          );
         hash.update(chunk);
         await file.write(chunk);
       }
@@ -50,8 +60,12 @@ export async function packArtifact(data: string, repository: string, commit: Com
       signal.removeEventListener('abort', stop);
     }
     const code = await closed;
-    if (signal.aborted) throw new KraftwerkError('deploy.aborted', 'the client went away', { step: 'Artifact', reason: 'cancelled' });
-    if (code !== 0) throw new KraftwerkError('artifact.failed', `git archive failed: ${words.trim().split('\n')[0] ?? ''}`, { step: 'Artifact' });
+    if (signal.aborted)
+      throw new KraftwerkError('deploy.aborted', 'the client went away', { step: 'Artifact', reason: 'cancelled' });
+    if (code !== 0)
+      throw new KraftwerkError('artifact.failed', `git archive failed: ${words.trim().split('\n')[0] ?? ''}`, {
+        step: 'Artifact',
+      });
     await file.datasync();
     await file.close();
     const sha256 = hash.digest('hex') as Sha256;
@@ -75,11 +89,24 @@ export async function artifactExists(data: string, artifact: Artifact): Promise<
   );
 }
 
-/** Removes artifacts that no release needs, and unfinished ones. `needed` is asked late: a push may have begun meanwhile. */
-export async function pruneArtifacts(data: string, needed: (sha256: string) => boolean, unfinished: boolean): Promise<void> {
+/** Longer than any deploy takes: what is younger may belong to one that the journal does not know yet. */
+const UNCLAIMED_MS = 6 * 3_600_000;
+
+/** Removes artifacts that no release needs. `unfinished`: those that a crash has cut short, too. */
+export async function pruneArtifacts(
+  data: string,
+  needed: (sha256: string) => boolean,
+  unfinished: boolean,
+): Promise<void> {
   const folder = join(data, 'artifacts');
   for (const name of await readdir(folder).catch(() => [])) {
+    const path = join(folder, name);
     const sha256 = /^([0-9a-f]{64})\.tar$/.exec(name)?.[1];
-    if (sha256 === undefined ? unfinished : !needed(sha256)) await rm(join(folder, name), { force: true });
+    if (sha256 === undefined) {
+      if (unfinished) await rm(path, { force: true });
+    } else if (!needed(sha256)) {
+      const info = await stat(path).catch(() => null);
+      if (info !== null && Date.now() - info.mtimeMs > UNCLAIMED_MS) await rm(path, { force: true });
+    }
   }
 }

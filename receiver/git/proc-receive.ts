@@ -15,7 +15,8 @@ const HOOK = `#!/usr/bin/perl
 # Joins git's pipes to the receiver, which decides about the push. Written by kraftwerk at its start.
 use strict; use Socket;
 my $refuse = sub { print STDERR "error: kraftwerk's receiver does not answer\\n"; exit 1 };
-socket(my $r, PF_UNIX, SOCK_STREAM, 0) && connect($r, pack_sockaddr_un($ENV{KRAFTWERK_SOCKET} // '')) or $refuse->();
+my $r;
+socket($r, PF_UNIX, SOCK_STREAM, 0) && connect($r, pack_sockaddr_un($ENV{KRAFTWERK_SOCKET} // '')) or $refuse->();
 sub put { my ($to, $data) = @_; while (length $data) { my $n = syswrite($to, $data) // exit 1; substr($data, 0, $n) = '' } }
 put($r, ($ENV{KRAFTWERK_PUSH} // '') . "\\n");
 my ($in, $buffer) = (1, '');
@@ -143,7 +144,9 @@ async function converse(socket: Socket, take: (token: string) => ProcReceiveHand
         started = true;
         const say = (line: string): void => send(2, Buffer.from(`${line}\n`));
         handler({ ...whole, say }).then((verdicts) => {
-          const report = verdicts.map(({ ref, rejected }) => pktLine(rejected === null ? `ok ${ref}\n` : `ng ${ref} ${rejected.replace(/\s+/g, ' ')}\n`));
+          const report = verdicts.map(({ ref, rejected }) =>
+            pktLine(rejected === null ? `ok ${ref}\n` : `ng ${ref} ${rejected.replace(/\s+/g, ' ')}\n`),
+          );
           send(1, Buffer.concat([...report, FLUSH]));
           send(0, Buffer.alloc(0));
           socket.end();

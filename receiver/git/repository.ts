@@ -1,13 +1,9 @@
 /** Bare repositories, one per target: made on the first push, their refs moved by the receiver alone. */
 import { access, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CommitId, EnvironmentName, ProjectName } from '../../node-agent/protocol.ts';
-import { git, type GitOptions, tryGit } from './run-git.ts';
-
-export interface Target {
-  project: ProjectName;
-  environment: EnvironmentName;
-}
+import type { CommitId } from '../../node-agent/protocol.ts';
+import type { Target } from '../target.ts';
+import { type GitOptions, git, tryGit } from './run-git.ts';
 
 export type Repository = ReturnType<typeof openRepository>;
 
@@ -68,7 +64,8 @@ export function openRepository(data: string, target: Target) {
       if (input !== '') await git(['update-ref', '--stdin'], { ...options, input });
     },
     async deleteRefs(refs: readonly string[]): Promise<void> {
-      if (refs.length > 0) await git(['update-ref', '--stdin'], { ...options, input: refs.map((ref) => `delete ${ref}\n`).join('') });
+      if (refs.length > 0)
+        await git(['update-ref', '--stdin'], { ...options, input: refs.map((ref) => `delete ${ref}\n`).join('') });
     },
     async setHead(branch: string): Promise<void> {
       await git(['symbolic-ref', 'HEAD', branch], options);
@@ -81,13 +78,18 @@ export function openRepository(data: string, target: Target) {
     },
     /** The commit's first line, its author and what `id` (of an annotated tag, too) peels to. */
     async describeCommit(id: string): Promise<{ commit: CommitId; subject: string; author: string }> {
-      const text = (await git(['log', '-1', '--no-show-signature', '--format=%H%x00%s%x00%an', `${id}^{commit}`], options)).toString('utf8');
+      const text = (
+        await git(['log', '-1', '--no-show-signature', '--format=%H%x00%s%x00%an', `${id}^{commit}`], options)
+      ).toString('utf8');
       const [commit = '', subject = '', author = ''] = text.trimEnd().split('\0');
       return { commit: commit as CommitId, subject, author };
     },
     /** Packs what has grown loose; git decides whether it is worth it. */
     async tidy(): Promise<void> {
-      await tryGit(['-c', 'gc.auto=2000', '-c', 'gc.autoDetach=false', 'gc', '--auto', '--quiet'], { ...options, timeoutMs: 600_000 });
+      await tryGit(['-c', 'gc.auto=2000', '-c', 'gc.autoDetach=false', 'gc', '--auto', '--quiet'], {
+        ...options,
+        timeoutMs: 600_000,
+      });
     },
   };
 }

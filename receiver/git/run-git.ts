@@ -81,7 +81,9 @@ export function tryGit(
     });
     child.on('error', (cause) => {
       clearTimeout(timer);
-      reject(new KraftwerkError('git.missing', `cannot start git: ${cause.message}`, { cause, hint: 'apt install git' }));
+      reject(
+        new KraftwerkError('git.missing', `cannot start git: ${cause.message}`, { cause, hint: 'apt install git' }),
+      );
     });
     child.on('close', (code) => {
       clearTimeout(timer);
@@ -96,5 +98,8 @@ export function tryGit(
 export async function git(args: readonly string[], options: Parameters<typeof tryGit>[1]): Promise<Buffer> {
   const result = await tryGit(args, options);
   if (result.code === 0) return result.stdout;
-  throw new KraftwerkError('git.failed', `git ${args[0]} failed in ${options.repository}: ${result.stderr.split('\n')[0] ?? ''}`);
+  throw new KraftwerkError(
+    'git.failed',
+    `git ${args[0]} failed in ${options.repository}: ${result.stderr.split('\n')[0] ?? ''}`,
+  );
 }

@@ -1,6 +1,6 @@
 /** Reads a commit's tree: what is in it, whether it may be deployed, the text of single files. */
 import { type CommitId, KraftwerkError, LIMITS, parseTreePath } from '../../node-agent/protocol.ts';
-import { git, type GitOptions } from './run-git.ts';
+import { type GitOptions, git } from './run-git.ts';
 
 export interface TreeEntry {
   mode: string;
@@ -12,7 +12,10 @@ export interface TreeEntry {
 
 /** Every file, link and submodule of a commit. @throws KraftwerkError `git.failed`, `tree.limit` */
 export async function listTree(repository: string, commit: CommitId): Promise<TreeEntry[]> {
-  const output = await git(['ls-tree', '-r', '-z', '--long', '--full-tree', commit], { repository, maxBytes: 256 * 1024 * 1024 });
+  const output = await git(['ls-tree', '-r', '-z', '--long', '--full-tree', commit], {
+    repository,
+    maxBytes: 256 * 1024 * 1024,
+  });
   return output
     .toString('utf8')
     .split('\0')
@@ -24,14 +27,12 @@ export async function listTree(repository: string, commit: CommitId): Promise<Tr
     });
 }
 
-const OURS = new Set(['venv', '.venv', '.run']);
-
 /**
  * Whether a tree is plain enough to be unpacked anywhere; the agent checks again what it unpacks.
  * Everything that is wrong is named at once. Pure.
  * @throws KraftwerkError `tree.refused`
  */
-export function checkTree(entries: readonly TreeEntry[]): void {
+export function assertPlainTree(entries: readonly TreeEntry[]): void {
   const problems: { text: string; hint: string }[] = [];
   const refuse = (text: string, hint: string): void => void problems.push({ text, hint });
   const seen = new Map<string, string>();
@@ -44,19 +45,21 @@ export function checkTree(entries: readonly TreeEntry[]): void {
       continue;
     }
     if (entry.mode === '160000') {
-      refuse(`${shown}: is a submodule; its content is not in the push`, `commit the files themselves (git rm --cached ${shown}), or install it as a requirement`);
+      refuse(
+        `${shown}: is a submodule; its content is not in the push`,
+        `commit the files themselves (git rm --cached ${shown}), or install it as a requirement`,
+      );
     }
     if (entry.size > LIMITS.fileBytes) {
-      refuse(`${shown}: ${Math.ceil(entry.size / 1048576)} MiB, larger than ${LIMITS.fileBytes / 1048576} MiB`, `git rm --cached ${shown}, and serve it from uploads`);
+      refuse(
+        `${shown}: ${Math.ceil(entry.size / 1048576)} MiB, larger than ${LIMITS.fileBytes / 1048576} MiB`,
+        `git rm --cached ${shown}, and serve it from uploads`,
+      );
     }
-    if (entry.path.split('/').length > LIMITS.depth) refuse(`${shown}: nested deeper than ${LIMITS.depth} folders`, 'move it up');
-    const top = entry.path.split('/')[0] ?? '';
-    if (OURS.has(top) && !seen.has(`:${top}`)) {
-      seen.set(`:${top}`, top);
-      const name = entry.path.includes('/') ? `${top}/` : top;
-      if (top === '.run') refuse('.run: this name is kraftwerk’s own in a release', 'rename it');
-      else refuse(`${name}: a virtualenv must not be pushed; the node makes its own`, `git rm -r --cached ${top} && echo ${top}/ >> .gitignore`);
-    }
+    if (entry.path.split('/').length > LIMITS.depth)
+      refuse(`${shown}: nested deeper than ${LIMITS.depth} folders`, 'move it up');
+    if (entry.path === '.run' || entry.path.startsWith('.run/'))
+      refuse(`${shown}: this name is kraftwerk’s own in a release`, 'rename it');
     // A folder counts once for all that is in it, so every prefix takes part.
     const parts = entry.path.split('/');
     for (let length = 1; length <= parts.length; length++) {
@@ -70,14 +73,25 @@ export function checkTree(entries: readonly TreeEntry[]): void {
       }
     }
   }
-  if (entries.length > LIMITS.files) refuse(`the tree has ${entries.length} files, more than ${LIMITS.files}`, 'keep generated files out of the repository (.gitignore)');
+  if (entries.length > LIMITS.files)
+    refuse(
+      `the tree has ${entries.length} files, more than ${LIMITS.files}`,
+      'keep generated files out of the repository (.gitignore)',
+    );
   const bytes = entries.reduce((sum, entry) => sum + entry.size, 0);
-  if (bytes > LIMITS.artifactBytes) refuse(`the tree has ${Math.ceil(bytes / 1048576)} MiB, more than ${LIMITS.artifactBytes / 1048576} MiB`, 'keep large files out of the repository');
+  if (bytes > LIMITS.artifactBytes)
+    refuse(
+      `the tree has ${Math.ceil(bytes / 1048576)} MiB, more than ${LIMITS.artifactBytes / 1048576} MiB`,
+      'keep large files out of the repository',
+    );
   const [first, ...others] = problems;
   if (first === undefined) return;
   throw new KraftwerkError('tree.refused', first.text, {
     step: 'Config',
-    lines: [...others.slice(0, 20).map(({ text }) => text), ...(others.length > 20 ? [`and ${others.length - 20} more`] : [])],
+    lines: [
+      ...others.slice(0, 20).map(({ text }) => text),
+      ...(others.length > 20 ? [`and ${others.length - 20} more`] : []),
+    ],
     hint: first.hint,
     exit: 'config',
     reason: 'the pushed tree is refused',

@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import type { ReceiverApi } from '../../receiver/commands/command.ts';
 import { reportError, runCommand } from '../../receiver/commands/run-command.ts';
 import { parseExecLine } from '../../receiver/exec-line.ts';
 import type { KeyStore, StoredKey } from '../../receiver/keys.ts';
@@ -95,7 +96,12 @@ export async function startTestServer(
     events.push(logged);
     for (const tell of waiting) tell(logged);
   };
-  const receiver = { version: '0.0.0-test', keys: store, adminKeys: ring.adminKeys, resolveTarget: () => null };
+  const receiver = {
+    version: '0.0.0-test',
+    keys: store,
+    adminKeys: ring.adminKeys,
+    resolveTarget: () => null,
+  } as unknown as ReceiverApi;
   const commands = async (session: ExecSession): Promise<number> => {
     try {
       const asked = parseExecLine(session.line ?? '');

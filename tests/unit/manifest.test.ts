@@ -1,4 +1,5 @@
 // kraftwerk.yaml: what each environment gets, and every mistake with its place.
+// Long because: one table of mistakes, one line each.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
@@ -199,9 +200,7 @@ test.each<[string, string[]]>([
   ],
   [
     'wsgi: blog/wsgi.py\n',
-    [
-      '1:7 wsgi: expected module:callable, as "blog.wsgi:application", got "blog/wsgi.py", did you mean "blog.wsgi"?',
-    ],
+    ['1:7 wsgi: expected module:callable, as "blog.wsgi:application", got "blog/wsgi.py", did you mean "blog.wsgi"?'],
   ],
   ['environ: [A=1]\n', ['1:10 environ: expected variables ("NAME: value"), got a list']],
   ['environ: {1A: x}\n', ['1:11 environ: expected the name of a variable (A-Z a-z 0-9 _), got "1A"']],
@@ -225,10 +224,16 @@ test.each<[string, string[]]>([
       '1:32 healthcheck.retries: expected a whole number from 1 to 100, got "x"',
     ],
   ],
-  ['healthcheck: {status: 399-200}\n', ['1:23 healthcheck.status: expected a status, as 200 or "200-399", got "399-200"']],
+  [
+    'healthcheck: {status: 399-200}\n',
+    ['1:23 healthcheck.status: expected a status, as 200 or "200-399", got "399-200"'],
+  ],
   ['release: [a]\n', ['1:10 release: expected a command, got a list']],
   ['services: {postgress: {}}\n', ['1:12 unknown service "postgress", did you mean "postgres"?']],
-  ['services: [files, files, redis]\n', ['1:19 services[1]: files is named twice', '1:26 services[2]: unknown service "redis", expected files or postgres']],
+  [
+    'services: [files, files, redis]\n',
+    ['1:19 services[1]: files is named twice', '1:26 services[2]: unknown service "redis", expected files or postgres'],
+  ],
   ['services: files\n', ['1:11 services: expected a list of services, or "name: {options}", got "files"']],
   ['environments: []\n', ['1:15 environments: expected environments ("stage: {…}"), got a list']],
   ['environments: {lve: {}}\n', ['1:16 unknown environment "lve", did you mean "live"?']],
@@ -239,10 +244,7 @@ test.each<[string, string[]]>([
       '1:44 environments.stage.threads: expected a whole number from 1 to 64, got "x"',
     ],
   ],
-  [
-    'environments: {stage: {environments: {}}}\n',
-    ['1:24 unknown key "environments" in environments.stage'],
-  ],
+  ['environments: {stage: {environments: {}}}\n', ['1:24 unknown key "environments" in environments.stage']],
 ])('%j is refused', (text, errors) => {
   expect(errorsOf(text)).toEqual(errors.map((line) => `kraftwerk.yaml:${line}`));
 });

@@ -41,7 +41,11 @@ test.each<[string, Files, string]>([
   ['a single wsgi.py', { 'blog/__init__.py': '', 'blog/wsgi.py': 'app = create_app()\n' }, 'blog.wsgi:app in .'],
   ['a single wsgi.py below src', { 'source/blog/wsgi.py': bare }, 'blog.wsgi:application in source'],
   ["the package's of two", { 'a/wsgi.py': bare, 'blog/wsgi.py': bare }, 'blog.wsgi:application in .'],
-  ['wsgi.py where folders are ambiguous', { 'a/wsgi.py': bare, 'b/wsgi.py': bare, 'wsgi.py': bare }, 'wsgi:application in .'],
+  [
+    'wsgi.py where folders are ambiguous',
+    { 'a/wsgi.py': bare, 'b/wsgi.py': bare, 'wsgi.py': bare },
+    'wsgi:application in .',
+  ],
   ['not that of the tests', { 'tests/wsgi.py': bare, 'app.py': 'app = 1\n' }, 'app:app in .'],
   ['app.py in the root', { 'app.py': 'from flask import Flask\napp = Flask(__name__)\n' }, 'app:app in .'],
   ['the next one when a file has no callable', { 'wsgi.py': '\n', 'app.py': 'app = 1\n' }, 'app:app in .'],
@@ -124,7 +128,19 @@ test.each<[string, string | null]>([
 
 test('a file made to slow the search down does not', () => {
   const started = performance.now();
-  for (const part of ['\n', 'from x import (\n', '"""', "'''\n", 'a=', ' ', 'a\n', 'app ', 'import app as x,']) {
+  for (const part of [
+    '\n',
+    'from x import (\n',
+    '"""',
+    "'''\n",
+    'a=',
+    ' ',
+    'a\n',
+    'app ',
+    'import app as x,',
+    'app =\n',
+    'a = b = ',
+  ]) {
     findCallable(part.repeat(1_000_000 / part.length));
   }
   expect(performance.now() - started).toBeLessThan(5000);

@@ -63,7 +63,11 @@ test.each([
   ['bad indentation', 'a: b: c\n', ['kraftwerk.yaml:1:5 not YAML: bad indentation of a mapping entry']],
   ['a tab', 'a:\n\t- b\n', ['kraftwerk.yaml:2:1 not YAML: tab characters must not be used in indentation']],
   ['too much', `a: ${'x'.repeat(65_536)}`, ['kraftwerk.yaml:1:1 at most 65536 bytes are allowed, got 65539']],
-  ['too deep', `a: ${'['.repeat(50)}${']'.repeat(50)}`, ['kraftwerk.yaml:1:23 not YAML: nesting exceeded maxDepth (20)']],
+  [
+    'too deep',
+    `a: ${'['.repeat(50)}${']'.repeat(50)}`,
+    ['kraftwerk.yaml:1:23 not YAML: nesting exceeded maxDepth (20)'],
+  ],
 ])('%s is refused', (_, text, errors) => {
   expect(errorsOf(text)).toEqual(errors);
 });

@@ -1,0 +1,59 @@
+/** A domain belongs to one target per node: first come keeps it. nginx itself would take both and serve the first file. */
+import { KraftwerkError } from '../../node-agent/protocol.ts';
+import { type Target, targetName } from '../target.ts';
+import type { ReleaseSpec } from './plan.ts';
+
+interface Claim {
+  target: Target;
+  names: readonly string[];
+  nodes: readonly string[];
+}
+
+export type DomainClaims = ReturnType<typeof createDomainClaims>;
+
+/** @param serving what the journal says serves now, with the nodes it serves on */
+export function createDomainClaims(serving: () => readonly Claim[]) {
+  const underWay = new Set<Claim>();
+  return {
+    /**
+     * Claims a release's names until its deploy has ended; from then on the journal speaks for it.
+     * @throws KraftwerkError `domain.taken`
+     */
+    take(
+      target: Target,
+      spec: Pick<ReleaseSpec, 'domains' | 'aliases'>,
+      nodes: readonly string[],
+    ): { release(): void } {
+      const claim: Claim = { target, names: [...spec.domains, ...spec.aliases], nodes };
+      const owner = findOwner(claim, [...serving(), ...underWay]);
+      if (owner !== null) throw taken(owner.name, owner.claim.target, target);
+      underWay.add(claim);
+      return { release: () => void underWay.delete(claim) };
+    },
+  };
+}
+
+/** The first of `others` that has one of the names on one of the nodes. Pure. */
+export function findOwner(claim: Claim, others: readonly Claim[]): { claim: Claim; name: string } | null {
+  for (const other of others) {
+    if (targetName(other.target) === targetName(claim.target)) continue;
+    if (!other.nodes.some((node) => claim.nodes.includes(node))) continue;
+    const name = claim.names.find((candidate) => other.names.includes(candidate));
+    if (name !== undefined) return { claim: other, name };
+  }
+  return null;
+}
+
+function taken(domain: string, owner: Target, target: Target): KraftwerkError {
+  return new KraftwerkError('domain.taken', `the domain ${domain} belongs to ${targetName(owner)}`, {
+    step: 'Config',
+    hint: [
+      'give this one another in kraftwerk.yaml:',
+      'environments:',
+      `  ${target.environment}:`,
+      `    domain: ${target.environment}.${domain}`,
+    ],
+    exit: 'config',
+    reason: `${domain} belongs to ${targetName(owner)}`,
+  });
+}

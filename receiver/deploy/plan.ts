@@ -1,0 +1,177 @@
+/** What a release is and what its process gets: artifact + configuration, computed once and kept. Pure. */
+import type {
+  AbsolutePath,
+  CommitId,
+  HealthcheckRequest,
+  HelloResult,
+  InstanceName,
+  ServiceName,
+  TreePath,
+} from '../../node-agent/protocol.ts';
+import type { Healthcheck, Manifest, ServiceRequirement, StaticFolder } from '../manifest.ts';
+import { type Target, targetName } from '../target.ts';
+
+/** The configuration of one release, as the journal keeps it: from this and the artifact it can be made ready again. */
+export interface ReleaseSpec {
+  domains: readonly string[];
+  aliases: readonly string[];
+  wsgi: string;
+  /** Goes before everything else on Python's path; `.`: nothing needed. */
+  pythonPath: TreePath;
+  workers: number | null;
+  threads: number;
+  workerClass: string;
+  environ: Readonly<Record<string, string>>;
+  requirements: TreePath;
+  requirementsNamed: boolean;
+  python: AbsolutePath;
+  static: readonly StaticFolder[];
+  healthcheck: Healthcheck;
+  timeoutMs: number;
+  keepReleases: number;
+  build: string | null;
+  release: string | null;
+  services: readonly ServiceRequirement[];
+  generation: number;
+}
+
+/** @param files of the tree: a default static folder that is not there is not served */
+export function planRelease(
+  manifest: Manifest,
+  wsgi: { module: string; callable: string; pythonPath: TreePath },
+  files: ReadonlySet<string>,
+  generation: number,
+): ReleaseSpec {
+  const { domains, aliases, workers, threads, workerClass, environ, requirements, requirementsNamed, python } =
+    manifest;
+  const { healthcheck, timeoutMs, keepReleases, build, release, services } = manifest;
+  const present = (folder: string): boolean =>
+    folder === '.' || [...files].some((file) => file.startsWith(`${folder}/`));
+  return {
+    domains,
+    aliases,
+    wsgi: `${wsgi.module}:${wsgi.callable}`,
+    pythonPath: wsgi.pythonPath,
+    workers,
+    threads,
+    workerClass,
+    environ,
+    requirements,
+    requirementsNamed,
+    python,
+    static: manifest.static.filter((entry) => entry.named || build !== null || present(entry.folder)),
+    healthcheck,
+    timeoutMs,
+    keepReleases,
+    build,
+    release,
+    services,
+    generation,
+  };
+}
+
+const WORKER_BYTES = 256 * 1024 * 1024;
+
+/** One worker per core, at least two so that one slow request does not block the site, as far as memory goes. */
+export function countWorkers(
+  spec: Pick<ReleaseSpec, 'workers'>,
+  node: Pick<HelloResult, 'cores' | 'memoryBytes'>,
+): number {
+  return spec.workers ?? Math.max(2, Math.min(node.cores, 8, Math.floor(node.memoryBytes / 2 / WORKER_BYTES)));
+}
+
+export function planHealthcheck(spec: ReleaseSpec): HealthcheckRequest {
+  return { ...spec.healthcheck, host: spec.domains[0] ?? 'localhost', bootMs: 60_000 };
+}
+
+/** What a service adds to a site, from its service.yaml. */
+export interface ServiceFacts {
+  name: ServiceName;
+  uploads: boolean;
+  variables: Readonly<Record<string, string>>;
+}
+
+export interface SitePaths {
+  root: string;
+  site: string;
+  runtime: string;
+}
+
+export function sitePaths(root: string, instance: InstanceName): SitePaths {
+  const base = root === '/' ? '' : root;
+  return { root: base, site: `${base}/web/${instance}`, runtime: `${base}/run/kraftwerk/${instance}` };
+}
+
+/** Variables for every process of a release, without what the configuration or a service adds. */
+export function baseEnvironment(
+  target: Target,
+  release: number,
+  commit: CommitId,
+  paths: SitePaths,
+): Record<string, string> {
+  return {
+    SITE_ROOT: paths.site,
+    KRAFTWERK_PROJECT: target.project,
+    KRAFTWERK_ENVIRONMENT: target.environment,
+    KRAFTWERK_RELEASE: `v${release}`,
+    KRAFTWERK_COMMIT: commit,
+    HOME: paths.site,
+    LANG: 'C.UTF-8',
+    LC_ALL: 'C.UTF-8',
+    PYTHONUNBUFFERED: '1',
+  };
+}
+
+/** All of a process's variables: services' lose to the project's own `environ`. */
+export function siteEnvironment(
+  base: Readonly<Record<string, string>>,
+  spec: ReleaseSpec,
+  services: readonly ServiceFacts[],
+  paths: SitePaths,
+  release: number,
+): Record<string, string> {
+  const variables = Object.assign({}, ...services.map((service) => service.variables)) as Record<string, string>;
+  const pythonPath =
+    spec.pythonPath === '.' ? {} : { PYTHONPATH: `${paths.site}/releases/v${release}/${spec.pythonPath}` };
+  return { ...base, ...pythonPath, ...variables, ...spec.environ };
+}
+
+/** What `-o plan` shows: one line per difference to what serves. */
+export function describeChanges(
+  target: Target,
+  next: { spec: ReleaseSpec; commit: string; sha256: string; release: number },
+  current: { spec: ReleaseSpec; commit: string; sha256: string; release: number } | null,
+): string[] {
+  if (current === null) {
+    return [
+      `${targetName(target)} would be created as v${next.release}`,
+      ...SHOWN.map(([label, show]) => `${label}: ${show(next.spec)}`),
+    ];
+  }
+  const lines = SHOWN.flatMap(([label, show]) => {
+    const [before, after] = [show(current.spec), show(next.spec)];
+    return before === after ? [] : [`${label}: ${before} -> ${after}`];
+  });
+  const code =
+    current.sha256 === next.sha256
+      ? 'code: unchanged'
+      : `code: ${current.commit.slice(0, 7)} -> ${next.commit.slice(0, 7)}`;
+  return [`v${current.release} -> v${next.release}`, code, ...lines];
+}
+
+const list = (values: readonly string[]): string => (values.length === 0 ? 'none' : values.join(', '));
+const SHOWN: readonly (readonly [string, (spec: ReleaseSpec) => string])[] = [
+  ['domains', (spec) => list(spec.domains)],
+  ['aliases', (spec) => list(spec.aliases)],
+  ['wsgi', (spec) => spec.wsgi],
+  ['processes', (spec) => `gunicorn ${spec.workerClass} x${spec.workers ?? 'auto'}, ${spec.threads} threads`],
+  ['services', (spec) => list(spec.services.map(({ name }) => name))],
+  // Values may be secret: only the names.
+  ['environ', (spec) => list(Object.keys(spec.environ).sort())],
+  ['python', (spec) => spec.python],
+  ['requirements', (spec) => spec.requirements],
+  ['static', (spec) => list(spec.static.map(({ prefix, folder }) => `${prefix} from ${folder}`))],
+  ['build', (spec) => spec.build ?? 'none'],
+  ['release', (spec) => spec.release ?? 'none'],
+  ['healthcheck', (spec) => `GET ${spec.healthcheck.path} ${spec.healthcheck.statusMin}-${spec.healthcheck.statusMax}`],
+];

@@ -1,0 +1,255 @@
+/** The story of one push, top to bottom: refs, commit, kraftwerk.yaml, artifact, deploy. */
+import { randomBytes } from 'node:crypto';
+import { type CommitId, KraftwerkError } from '../node-agent/protocol.ts';
+import { checkTree } from './check-tree.ts';
+import type { EnvironmentConfig } from './config.ts';
+import type { Deployer } from './deploy/deploy.ts';
+import type { DomainClaims } from './deploy/domains.ts';
+import { describeChanges, planRelease, type ReleaseSpec } from './deploy/plan.ts';
+import { type Artifact, packArtifact } from './git/artifact.ts';
+import type { ProcReceive, RefUpdate, RefVerdict } from './git/proc-receive.ts';
+import { openRepository } from './git/repository.ts';
+import { assertPlainTree, createTreeReader, listTree } from './git/tree.ts';
+import type { Journal } from './journal.ts';
+import { MANIFEST_FILE, missingManifest, parseManifest } from './manifest.ts';
+import { decideRefs, type PushOption, parsePushOptions } from './push-policy.ts';
+import { type Target, targetName } from './target.ts';
+import type { Templates } from './templates.ts';
+import { formatError, formatEvent, headline, labelled, quoted, stepLine } from './transcript.ts';
+import { detectWsgi } from './wsgi.ts';
+
+export interface PushServices {
+  data: string;
+  journal: Journal;
+  templates: Templates;
+  deployer: Deployer;
+  claims: DomainClaims;
+  environments: readonly EnvironmentConfig['name'][];
+  nowMs(): number;
+  log(event: string, fields: Record<string, unknown>): void;
+}
+
+export interface PushContext {
+  target: Target;
+  environment: EnvironmentConfig;
+  by: string;
+  /** The client is gone. */
+  signal: AbortSignal;
+}
+
+/** What a commit says about itself: all that a deploy needs to know before a node is asked. */
+export interface ReadCommit {
+  commit: CommitId;
+  subject: string;
+  spec: ReleaseSpec;
+  artifact: Artifact;
+}
+
+/** Decides about every ref of a push, deploys the branch among them, and tells git the verdicts. */
+export async function receivePush(
+  push: ProcReceive,
+  context: PushContext,
+  services: PushServices,
+): Promise<RefVerdict[]> {
+  const { target, environment } = context;
+  const repository = openRepository(services.data, target);
+  const { options, problems } = parsePushOptions(push.options);
+  const record = services.journal.target(target);
+  const decisions = decideRefs(push.updates, target, environment, record?.branch ?? null);
+  const sayAll = (lines: readonly string[]): void => lines.forEach(push.say);
+
+  const rejected = decisions.flatMap((decision) => (decision.action === 'reject' ? [decision] : []));
+  // One message per kind of mistake, not per ref.
+  for (const decision of rejected.filter(
+    (one, index) => rejected.findIndex(({ reason }) => reason === one.reason) === index,
+  )) {
+    sayAll([...labelled('error', decision.message), ...decision.hints.flatMap((hint) => labelled('hint', hint))]);
+  }
+  for (const problem of problems) sayAll(labelled('error', problem));
+  const blocked =
+    problems.length > 0 ? 'unknown push option' : push.atomic && rejected.length > 0 ? 'atomic push' : null;
+
+  const verdicts: RefVerdict[] = [];
+  for (const [index, decision] of decisions.entries()) {
+    const update = push.updates[index];
+    if (update === undefined) continue;
+    if (decision.action === 'reject') verdicts.push({ ref: update.ref, rejected: decision.reason });
+    else if (blocked !== null) verdicts.push({ ref: update.ref, rejected: blocked });
+    else if (decision.action === 'store') verdicts.push(await storeTag(repository, update));
+    else verdicts.push({ ref: update.ref, rejected: await deployBranch(update, options, push.say, context, services) });
+  }
+  return verdicts;
+}
+
+async function storeTag(
+  repository: ReturnType<typeof openRepository>,
+  { ref, old, new: next }: RefUpdate,
+): Promise<RefVerdict> {
+  const zero = (id: string): boolean => /^0+$/.test(id);
+  try {
+    await repository.moveRef(ref, zero(old) ? null : old, zero(next) ? null : next);
+    return { ref, rejected: null };
+  } catch {
+    return { ref, rejected: 'it has moved meanwhile; fetch first' };
+  }
+}
+
+/** @returns null when the release serves, else why not, in a few words */
+async function deployBranch(
+  update: RefUpdate,
+  options: ReadonlySet<PushOption>,
+  say: (line: string) => void,
+  context: PushContext,
+  services: PushServices,
+): Promise<string | null> {
+  const { target, environment, by, signal } = context;
+  const { journal } = services;
+  const name = targetName(target);
+  const lines: string[] = [];
+  const sayAll = (more: readonly string[]): void => {
+    lines.push(...more);
+    for (const line of more) say(line);
+  };
+  const before = journal.target(target);
+  const release = journal.nextRelease(target);
+  let deployId: number | null = null;
+  try {
+    const repository = openRepository(services.data, target);
+    await checkHistory(repository, update, environment);
+    const described = await repository.describeCommit(update.new);
+    sayAll(headline(name, described.commit, described.subject));
+    const generation = (before?.generation ?? 0) + (options.has('upgrade-packages') ? 1 : 0);
+    const { spec, artifact } = await readCommit(described.commit, generation, context, services, sayAll);
+
+    if (options.has('plan')) {
+      const current = before?.current == null ? null : journal.release(target, before.current);
+      services.claims.take(target, spec, environment.nodes).release();
+      const changes = describeChanges(
+        target,
+        { spec, commit: described.commit, sha256: artifact.sha256, release },
+        current && {
+          spec: current.spec,
+          commit: current.commit,
+          sha256: current.artifact.sha256,
+          release: current.release,
+        },
+      );
+      sayAll([
+        ...changes.flatMap(quoted),
+        ...labelled(
+          'hint',
+          `nothing was changed; deploy it: git push ${target.environment} ${update.ref.slice('refs/heads/'.length)}`,
+        ),
+      ]);
+      return 'plan only';
+    }
+    if (options.has('upgrade-packages')) journal.raiseGeneration(target);
+    const outcome = await services.deployer.run(
+      {
+        target,
+        kind: 'push',
+        release,
+        commit: described.commit,
+        subject: described.subject,
+        spec,
+        artifact,
+        ref: { name: update.ref, from: /^0+$/.test(update.old) ? null : update.old },
+        by,
+        override: options.has('override'),
+        setUpServices: !options.has('no-service-setup'),
+        runReleaseCommand: !options.has('skip-release'),
+      },
+      signal,
+      (event) => sayAll(formatEvent(event)),
+      (id) => {
+        deployId = id;
+      },
+    );
+    sayAll(labelled('success', `v${outcome.release} live in ${(outcome.ms / 1000).toFixed(1)}s   ${outcome.url}`));
+    return null;
+  } catch (error) {
+    const known = error instanceof KraftwerkError ? error : reportBug(error, services);
+    sayAll(formatError(known));
+    sayAll(
+      labelled(
+        'hint',
+        whatServes(target, before?.current ?? null, before?.stopped ?? false, deployId === null ? null : release),
+      ),
+    );
+    const still = before?.current == null ? '' : `; v${before.current} still live`;
+    return `${known.reason ?? known.step?.toLowerCase() ?? 'not deployed'}${still}`;
+  } finally {
+    if (deployId !== null) journal.saveTranscript(deployId, lines.join('\n'));
+  }
+}
+
+function whatServes(target: Target, current: number | null, stopped: boolean, release: number | null): string {
+  const name = targetName(target);
+  const log = release === null ? '' : ` Log: ssh kraftwerk@HOST logs ${name} --release v${release}`;
+  if (current === null) return `nothing serves ${name} yet.${log}`;
+  return `v${current} is still ${stopped ? 'stopped' : 'serving'}.${log}`;
+}
+
+async function checkHistory(
+  repository: ReturnType<typeof openRepository>,
+  update: RefUpdate,
+  environment: EnvironmentConfig,
+): Promise<void> {
+  if (!environment.fastForwardOnly || /^0+$/.test(update.old) || (await repository.isAncestor(update.old, update.new)))
+    return;
+  const branch = update.ref.slice('refs/heads/'.length);
+  throw new KraftwerkError(
+    'push.not-fast-forward',
+    `${branch}: what serves is not in the history of what is pushed, and ${environment.name} is fast_forward_only`,
+    {
+      hint: [`git pull --rebase ${environment.name} ${branch}`, 'or go back in time: ssh kraftwerk@HOST rollback'],
+      reason: 'non-fast-forward',
+    },
+  );
+}
+
+/**
+ * Reads and checks a commit's tree and kraftwerk.yaml, and packs it.
+ * @throws KraftwerkError everything that is wrong with either
+ */
+export async function readCommit(
+  commit: CommitId,
+  generation: number,
+  context: PushContext,
+  services: Pick<PushServices, 'data' | 'templates' | 'environments' | 'nowMs'>,
+  say: (lines: readonly string[]) => void,
+): Promise<{ spec: ReleaseSpec; artifact: Artifact }> {
+  const begin = services.nowMs();
+  const { target, environment } = context;
+  const { path } = openRepository(services.data, target);
+  // Most pushes are good: pack while the tree is looked at.
+  const packing = packArtifact(services.data, path, commit, context.signal);
+  packing.catch(() => undefined);
+  const entries = await listTree(path, commit);
+  assertPlainTree(entries);
+  const tree = createTreeReader(path, entries);
+  const text = await tree.read(MANIFEST_FILE);
+  if (text === null) throw missingManifest(tree.files);
+  const manifest = parseManifest(text, {
+    project: target.project,
+    environment: environment.name,
+    environments: services.environments,
+    domainPattern: environment.domain,
+    services: services.templates.services(),
+  });
+  checkTree(manifest, tree.files);
+  const wsgi = await detectWsgi(manifest.wsgi, manifest, tree);
+  const spec = planRelease(manifest, wsgi, tree.files, generation);
+  say(stepLine('Config', `${MANIFEST_FILE} ok`, services.nowMs() - begin));
+  return { spec, artifact: await packing };
+}
+
+/** The pusher gets one line and an id; the log gets the stack. */
+function reportBug(error: unknown, services: PushServices): KraftwerkError {
+  const id = randomBytes(4).toString('hex');
+  services.log('push.bug', { id, stack: error instanceof Error ? error.stack : String(error) });
+  return new KraftwerkError('receiver.bug', `internal error ${id}`, {
+    hint: "the receiver's log tells more under this id",
+    reason: `internal error ${id}`,
+  });
+}
