@@ -4,7 +4,7 @@ import { createCompiler } from './compile.ts';
 import { ask, waitForHealth } from './health.ts';
 import { type SiteLayout, SLOTS, type Slot, siteLayout, slotOf, socketFromRoot } from './layout.ts';
 import { hasEndMark, linesSince, logEnd } from './logs.ts';
-import { control, ensureSlots, readService, startTrial, stopSlot, waitForSlots, waitUntil } from './processes.ts';
+import { allowStart, control, ensureSlots, readService, startTrial, stopSlot, waitForSlots, waitUntil } from './processes.ts';
 import {
   type AbandonRequest,
   type ActivateRequest,
@@ -238,6 +238,7 @@ export async function activate(request: ActivateRequest, work: Work): Promise<Ac
     if (!already) pointCurrent(system, site, request.serve);
     system.failpoint('activate.current');
     system.remove(site.stopped);
+    allowStart(system, site);
     control(system, site.slot(slotOf(boot)), 'u');
   } catch (error) {
     swap.restore();

@@ -81,38 +81,52 @@ export function ensureSlots(system: System, site: SiteLayout, files: SiteFiles):
     system.writeIfChanged(`${folder}/run`, fill(files.slotRun), 0o755);
     system.writeIfChanged(`${folder}/finish`, fill(files.slotFinish), 0o755);
     system.writeIfChanged(`${folder}/log/run`, fill(files.slotLog), 0o755);
+    // A new slot waits for its first trial; the mark goes when the site serves, so that it comes back after a reboot.
+    if (!system.exists(site.current)) system.writeIfChanged(`${folder}/down`, '');
     if (system.readLink(site.slotLink(slot)) !== folder) {
       system.pointLink(site.slotLink(slot), folder);
       created = true;
     }
   }
-  if (created) wakeRunsvdir(system, site.node);
+  if (created) dateBack(system, site.node);
+}
+
+/** runsvdir sleeps a second over a folder that has changed in this very second: so that is dated back. */
+function dateBack(system: System, node: NodeLayout): void {
+  const now = system.wallClock().getTime();
+  system.setModified(node.services, new Date(now - 10_000 - (now % 7_000)));
 }
 
 /**
- * Makes runsvdir look at its folder now instead of at its next 5 s tick: it polls the pipe that is its own stderr, and it
- * sleeps a second over a folder that changed in this very second, so that is dated back. A help only: without it all works later.
+ * Makes runsvdir look at its folder at its next second instead of its next five: it polls the pipe that is its own stderr.
+ * A help only: without it all works later.
+ * @see runit's runsvdir.c: iopause on the log pipe, then a look at the folder if the last is a second ago
  */
 function wakeRunsvdir(system: System, node: NodeLayout): void {
   const pid = runsvdirPid(system, node);
-  if (pid === null) return;
   try {
-    const now = system.wallClock().getTime();
-    system.setModified(node.services, new Date(now - 10_000 - (now % 7_000)));
-    system.writeFifo(`/proc/${pid}/fd/2`, '.');
+    if (pid !== null) system.writeFifo(`/proc/${pid}/fd/2`, '.');
   } catch {
-    // It finds them by itself within five seconds.
+    // It finds new folders by itself within five seconds.
   }
 }
 
 /** Waits until both slots are supervised. @throws KraftwerkError `node.runit` */
 export async function waitForSlots(system: System, site: SiteLayout, signal: AbortSignal): Promise<void> {
   const ready = (): boolean => SLOTS.every((slot) => readService(system, site.slot(slot)).state !== 'absent');
-  if (await waitUntil(system, ready, 15_000, signal)) return;
+  for (let turn = 0; turn < 100; turn++) {
+    if (await waitUntil(system, ready, turn === 0 ? 5 : 150, signal)) return;
+    wakeRunsvdir(system, site.node);
+  }
   throw new KraftwerkError('node.runit', `runit did not take up ${site.instance}.web.a and .b within 15 s`, {
     step: 'Start',
     hint: `look at ${site.node.log}/runsvdir.log on the node`,
   });
+}
+
+/** From now on runsv may start the slots by itself: their script knows which of them is to run. */
+export function allowStart(system: System, site: SiteLayout): void {
+  for (const slot of SLOTS) if (system.exists(`${site.slot(slot)}/down`)) system.remove(`${site.slot(slot)}/down`);
 }
 
 /** Starts a boot in its idle slot once, on trial: when it ends, it stays down. */
