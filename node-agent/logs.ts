@@ -2,12 +2,14 @@
 import type { SiteLayout, Slot } from './layout.ts';
 import { SLOTS } from './layout.ts';
 import type { LogLine } from './protocol.ts';
+import { newestBoot } from './releases.ts';
 import type { System } from './system.ts';
 
 /** How the slots' scripts mark a start and an end in the log; see templates/project/slot-run. */
-const MARK = /^==> v([0-9]+) /;
+const MARK = /^==> v([0-9]+) web (starts|ended)/;
 const LINE = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+) ?(.*)$/;
 const READ_BYTES = 4 * 1024 * 1024;
+const NEWLINE = 10;
 
 export interface LogQuery {
   lines: number;
@@ -19,7 +21,6 @@ interface Cursor {
   slot: Slot;
   offset: number;
   inode: number;
-  partial: string;
   release: number | null;
 }
 
@@ -48,95 +49,121 @@ export function hasEndMark(system: System, site: SiteLayout, slot: Slot, offset:
 
 /** The newest lines that fit the query, oldest first, and cursors from which to follow. */
 export function readLogs(system: System, site: SiteLayout, query: LogQuery): { lines: LogLine[]; cursors: Cursor[] } {
-  const cursors: Cursor[] = [];
-  const lines: LogLine[] = [];
-  if (query.process !== null && query.process !== 'web') return { lines, cursors };
-  for (const slot of SLOTS) {
-    const folder = site.slotLog(slot);
-    let release: number | null = null;
-    let budget = READ_BYTES;
-    // svlogd's old files are named by their time (`@…`), so by age; the newest are wanted most.
-    const old = system
-      .list(folder)
-      .filter((name) => name.startsWith('@'))
-      .sort();
-    const chosen: string[] = [];
-    for (const name of [...old, 'current'].reverse()) {
-      if (budget <= 0) break;
-      chosen.unshift(name);
-      budget -= system.stat(`${folder}/${name}`)?.size ?? 0;
-    }
-    for (const name of chosen) {
-      const path = `${folder}/${name}`;
-      const stat = system.stat(path);
-      if (stat === null) continue;
-      const start = Math.max(0, stat.size - READ_BYTES);
-      const text = system.readFrom(path, start, READ_BYTES).toString('utf8');
-      const whole = text.slice(0, text.lastIndexOf('\n') + 1);
-      for (const raw of whole.split('\n')) {
-        release = Number(MARK.exec(LINE.exec(raw)?.[2] ?? '')?.[1] ?? Number.NaN) || release;
-        const line = parseLine(raw, slot, release);
-        if (line !== null) lines.push(line);
-      }
-      if (name === 'current')
-        cursors.push({ slot, offset: start + Buffer.byteLength(whole), inode: stat.ino, partial: '', release });
-    }
-    if (!chosen.includes('current') || system.stat(`${folder}/current`) === null)
-      cursors.push({ slot, offset: 0, inode: 0, partial: '', release });
-  }
-  lines.sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
-  const wanted = lines.filter((line) => query.release === null || line.release === query.release);
-  return { lines: query.lines === 0 ? [] : wanted.slice(-query.lines), cursors };
+  if (query.process !== null && query.process !== 'web') return { lines: [], cursors: [] };
+  const slots = SLOTS.map((slot) => readSlot(system, site, slot));
+  const lines = slots.flatMap((slot) => slot.lines).sort(byTime);
+  const wanted = lines.filter((line) => fits(line, query));
+  return {
+    lines: query.lines === 0 ? [] : wanted.slice(-query.lines),
+    cursors: slots.map(({ cursor }) => cursor),
+  };
 }
 
-function parseLine(raw: string, slot: Slot, release: number | null): LogLine | null {
-  const match = LINE.exec(raw);
-  return match === null
-    ? null
-    : { event: 'log', process: 'web', slot, release, at: `${match[1]}Z`, text: match[2] ?? '' };
+function readSlot(system: System, site: SiteLayout, slot: Slot): { lines: LogLine[]; cursor: Cursor } {
+  const folder = site.slotLog(slot);
+  const cursor: Cursor = { slot, offset: 0, inode: 0, release: null };
+  const texts: string[] = [];
+  let budget = READ_BYTES;
+  // The newest are wanted most. `current` comes first: what svlogd puts aside meanwhile is not read twice.
+  for (const name of ['current', ...setAside(system, folder).reverse()]) {
+    const stat = system.stat(`${folder}/${name}`);
+    if (stat === null || budget <= 0 || (name !== 'current' && stat.ino === cursor.inode)) continue;
+    const start = Math.max(0, stat.size - budget);
+    const data = system.readFrom(`${folder}/${name}`, start, budget);
+    const whole = data.subarray(0, data.lastIndexOf(NEWLINE) + 1);
+    texts.unshift(whole.toString('utf8'));
+    budget -= stat.size;
+    if (name === 'current') Object.assign(cursor, { offset: start + whole.length, inode: stat.ino });
+  }
+  const raw = texts.join('').split('\n');
+  // Before the first mark: the release that it ends; where none is in reach, the one that runs here.
+  const firstMark = raw.map(findMark).find((mark) => mark !== null) ?? null;
+  cursor.release =
+    firstMark === null ? slotRelease(system, site, slot) : firstMark.what === 'ended' ? firstMark.release : null;
+  return { lines: parseLines(raw, cursor), cursor };
+}
+
+/** svlogd's full files, oldest first: their names are their times. */
+function setAside(system: System, folder: string): string[] {
+  return system
+    .list(folder)
+    .filter((name) => name.startsWith('@'))
+    .sort();
+}
+
+/** What the slot's run script has noted beside its socket. */
+export function slotRelease(system: System, site: SiteLayout, slot: Slot): number | null {
+  const boot = newestBoot(system, site, slot);
+  const note = boot === null ? null : system.readText(`${site.boot(boot)}/release`);
+  return Number(/^v([0-9]+)/.exec(note ?? '')?.[1] ?? 0) || null;
+}
+
+function findMark(raw: string): { release: number; what: string } | null {
+  const match = MARK.exec(LINE.exec(raw)?.[2] ?? '');
+  return match === null ? null : { release: Number(match[1]), what: match[2] ?? '' };
+}
+
+/** Lines of one slot in their order; the cursor's release follows the marks. */
+function parseLines(raw: readonly string[], cursor: Cursor): LogLine[] {
+  return raw.flatMap((text): LogLine[] => {
+    const match = LINE.exec(text);
+    if (match === null) return [];
+    cursor.release = findMark(text)?.release ?? cursor.release;
+    const { slot, release } = cursor;
+    return [{ event: 'log', process: 'web', slot, release, at: `${match[1]}Z`, text: match[2] ?? '' }];
+  });
+}
+
+function fits(line: LogLine, query: LogQuery): boolean {
+  return query.release === null || line.release === query.release;
+}
+
+function byTime(a: LogLine, b: LogLine): number {
+  return a.at < b.at ? -1 : a.at > b.at ? 1 : 0;
 }
 
 /** Sends every further line, across rotations and deploys, until the signal says that nobody listens. */
 export async function followLogs(
   system: System,
   site: SiteLayout,
-  cursors: Cursor[],
+  cursors: readonly Cursor[],
   query: LogQuery,
-  send: (line: LogLine) => void,
+  send: (line: LogLine) => Promise<void>,
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
-    for (const cursor of cursors) {
-      const path = `${site.slotLog(cursor.slot)}/current`;
-      const stat = system.stat(path);
-      if (stat === null) continue;
-      if (cursor.inode !== 0 && (stat.ino !== cursor.inode || stat.size < cursor.offset)) {
-        // svlogd has put the file aside: the rest of it first.
-        const aside = system
-          .list(site.slotLog(cursor.slot))
-          .filter((name) => name.startsWith('@'))
-          .find((name) => system.stat(`${site.slotLog(cursor.slot)}/${name}`)?.ino === cursor.inode);
-        if (aside !== undefined)
-          emit(cursor, system.readFrom(`${site.slotLog(cursor.slot)}/${aside}`, cursor.offset).toString('utf8'));
-        cursor.offset = 0;
-        cursor.partial = '';
-      }
-      cursor.inode = stat.ino;
-      if (stat.size === cursor.offset) continue;
-      const data = system.readFrom(path, cursor.offset);
-      cursor.offset += data.length;
-      emit(cursor, data.toString('utf8'));
+    // One piece of each slot at a time, sent before the next is read: a slow reader costs patience, not memory.
+    const lines = cursors.flatMap((cursor) => readOn(system, site, cursor)).sort(byTime);
+    for (const line of lines) {
+      if (signal.aborted) return;
+      if (fits(line, query)) await send(line);
     }
-    await system.sleep(100, signal);
+    if (lines.length === 0) await system.sleep(100, signal);
   }
+}
 
-  function emit(cursor: Cursor, text: string): void {
-    const parts = (cursor.partial + text).split('\n');
-    cursor.partial = parts.pop() ?? '';
-    for (const raw of parts) {
-      cursor.release = Number(MARK.exec(LINE.exec(raw)?.[2] ?? '')?.[1] ?? Number.NaN) || cursor.release;
-      const line = parseLine(raw, cursor.slot, cursor.release);
-      if (line !== null && (query.release === null || line.release === query.release)) send(line);
-    }
-  }
+/** What a slot has written since the cursor, at most one piece; the cursor moves on. */
+function readOn(system: System, site: SiteLayout, cursor: Cursor): LogLine[] {
+  const folder = site.slotLog(cursor.slot);
+  const current = system.stat(`${folder}/current`);
+  if (current === null) return [];
+  if (cursor.inode === 0) cursor.inode = current.ino;
+  const aside = setAside(system, folder);
+  const at =
+    current.ino === cursor.inode ? -1 : aside.findIndex((name) => inode(system, folder, name) === cursor.inode);
+  const name = at < 0 ? 'current' : (aside[at] ?? 'current');
+  // Gone altogether, or cut off: what is left is new.
+  if (at < 0 && (current.ino !== cursor.inode || current.size < cursor.offset))
+    Object.assign(cursor, { inode: current.ino, offset: 0 });
+  const data = system.readFrom(`${folder}/${name}`, cursor.offset);
+  const whole = data.subarray(0, data.lastIndexOf(NEWLINE) + 1);
+  cursor.offset += whole.length;
+  if (whole.length > 0) return parseLines(whole.toString('utf8').split('\n'), cursor);
+  // A file that was put aside grows no more: on to the one after it.
+  if (at >= 0) Object.assign(cursor, { inode: inode(system, folder, aside[at + 1] ?? 'current'), offset: 0 });
+  return [];
+}
+
+function inode(system: System, folder: string, name: string): number {
+  return system.stat(`${folder}/${name}`)?.ino ?? 0;
 }

@@ -1,26 +1,18 @@
 /** The agent's entry: reads one request from stdin, validates it again, runs it, streams events, ends. */
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { abandon, activate, prepare, retire, type Work } from './deploy.ts';
-import { waitForHealth } from './health.ts';
-import { nodeLayout, SLOTS, siteLayout, slotOf, socketFromRoot } from './layout.ts';
+import { abandon, activate, prepare, retire } from './deploy.ts';
+import { nodeLayout, siteLayout } from './layout.ts';
 import { followLogs, readLogs } from './logs.ts';
-import { control, stopRunsvdir, stopSlot } from './processes.ts';
-import {
-  type AgentEvent,
-  type AgentRequest,
-  KraftwerkError,
-  LIMITS,
-  type ProcessRequest,
-  parseRequest,
-  toWireError,
-} from './protocol.ts';
-import { readCurrent } from './releases.ts';
-import { ensureNode } from './site.ts';
-import { describeNode, readInstance } from './status.ts';
+import { stopRunsvdir } from './processes.ts';
+import { type AgentEvent, type AgentRequest, KraftwerkError, LIMITS, parseRequest, toWireError } from './protocol.ts';
+import { setRunning } from './running.ts';
+import { ensureNode, readNodePort } from './site.ts';
+import { describeNode, readInstances } from './status.ts';
 import { createSystem, errno, type System } from './system.ts';
+import type { Work } from './work.ts';
 
 const LOCK_WAIT_S = 3_700;
 
@@ -28,7 +20,11 @@ async function main(): Promise<void> {
   const system = createSystem(process.env);
   // A receiver that is gone must not end the agent in the middle of a write.
   process.stdout.on('error', () => undefined);
-  const send = (event: AgentEvent): void => void process.stdout.write(`${JSON.stringify(event)}\n`);
+  // What waits for a reader stays small: whoever sends much awaits it.
+  const send = async (event: AgentEvent): Promise<void> => {
+    if (process.stdout.write(`${JSON.stringify(event)}\n`) || gone.signal.aborted) return;
+    await Promise.race([once(process.stdout, 'drain'), once(gone.signal, 'abort')]);
+  };
   const gone = new AbortController();
   try {
     const request = parseRequest(await readLine(process.stdin));
@@ -38,9 +34,9 @@ async function main(): Promise<void> {
     process.stdin.on('error', () => gone.abort());
     if (request.op !== 'prepare') process.stdin.resume();
     system.begin(request.op);
-    send({ event: 'result', ok: true, value: await handle(system, request, send, gone.signal) });
+    void send({ event: 'result', ok: true, value: await handle(system, request, send, gone.signal) });
   } catch (error) {
-    send({ event: 'result', ok: false, error: toWireError(asKraftwerkError(error)) });
+    void send({ event: 'result', ok: false, error: toWireError(asKraftwerkError(error)) });
   }
   process.stdout.write('', () => process.exit(0));
 }
@@ -48,7 +44,7 @@ async function main(): Promise<void> {
 async function handle(
   system: System,
   request: AgentRequest,
-  send: (event: AgentEvent) => void,
+  send: (event: AgentEvent) => Promise<void>,
   signal: AbortSignal,
 ): Promise<unknown> {
   const node = nodeLayout(request.node);
@@ -56,20 +52,20 @@ async function handle(
   system.makeFolder(node.runtime);
   // Sockets are named relative to the root: their paths must fit into 107 bytes.
   process.chdir(node.root);
-  if (request.op === 'status')
-    return { instances: request.instances.map((instance) => readInstance(system, node, instance)) };
+  if (request.op === 'status') return { instances: readInstances(system, node, request.instances, request.memory) };
   if (request.op === 'shutdown')
     return withLock(system, `${node.runtime}/.node.lock`, () => stopRunsvdir(system, node, 15_000));
   const httpPort =
     request.op === 'logs'
       ? 0
-      : await withLock(system, `${node.runtime}/.node.lock`, () => ensureNode(system, node, request.files));
-  if (!('instance' in request)) return describeNode(agentVersion(), httpPort);
+      : (readNodePort(system, node, request.files) ??
+        (await withLock(system, `${node.runtime}/.node.lock`, () => ensureNode(system, node, request.files))));
+  if (!('instance' in request)) return describeNode(agentVersion(system), httpPort);
 
   const site = siteLayout(node, request.instance);
   if (request.op === 'logs') {
     const { lines, cursors } = readLogs(system, site, request);
-    for (const line of lines) send(line);
+    for (const line of lines) await send(line);
     if (request.follow) await followLogs(system, site, cursors, request, send, signal);
     return null;
   }
@@ -77,22 +73,22 @@ async function handle(
     system,
     site,
     httpPort,
-    emit: send,
+    emit: (event) => void send(event),
     signal,
+    locked: (body) => withLock(system, site.lock, body),
     receiveArtifact: (): Readable => {
-      send({ event: 'send' });
+      void send({ event: 'send' });
       return process.stdin;
     },
   };
-  return withLock(system, site.lock, async () => {
+  if (request.op === 'retire') return retire(request, work);
+  return work.locked(async () => {
     for (const path of [site.site, site.notes, site.log, site.runtime]) system.makeFolder(path);
     switch (request.op) {
       case 'prepare':
         return prepare(request, work);
       case 'activate':
         return activate(request, work);
-      case 'retire':
-        return retire(request, work);
       case 'abandon':
         return abandon(request, work);
       case 'stop':
@@ -100,32 +96,6 @@ async function handle(
         return setRunning(request, work);
     }
   });
-}
-
-/** `stop` holds across reboots: the slots' run script looks for the file. */
-async function setRunning(request: ProcessRequest, work: Work): Promise<null> {
-  const { system, site } = work;
-  const serving = readCurrent(system, site);
-  if (serving === null)
-    throw new KraftwerkError('process.nothing', `${request.instance} has no release on this node`, { exit: 'denied' });
-  const folder = site.slot(slotOf(serving.boot));
-  if (request.op === 'stop') {
-    system.writeFile(site.stopped, `${system.wallClock().toISOString()}\n`);
-    for (const slot of SLOTS) await stopSlot(system, site, slot, request.timeoutMs);
-    return null;
-  }
-  system.remove(site.stopped);
-  system.makeFolder(site.boot(serving.boot), 0o750);
-  control(system, folder, 'u');
-  if (request.health === null) return null;
-  const alive = (): boolean => true;
-  const verdict = await waitForHealth(system, socketFromRoot(site, serving.boot), request.health, alive, work.signal);
-  if (!verdict.healthy)
-    throw new KraftwerkError('health.start', `v${serving.release} was started but is not healthy`, {
-      exit: 'unhealthy',
-      hint: 'look at its log',
-    });
-  return null;
 }
 
 /** The kernel's own lock, held by a child that ends when we do, however we end. */
@@ -146,9 +116,9 @@ async function withLock<T>(system: System, path: string, body: () => Promise<T>)
 }
 
 /** The hash of this very file: the receiver compares it with its own copy. */
-function agentVersion(): string {
+function agentVersion(system: System): string {
   return createHash('sha256')
-    .update(readFileSync(fileURLToPath(import.meta.url)))
+    .update(system.readBytes(fileURLToPath(import.meta.url)) ?? '')
     .digest('hex');
 }
 

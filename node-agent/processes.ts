@@ -1,7 +1,8 @@
 /** runit: the node's own runsvdir, a site's two slots, and what they are doing. */
 
+import { ask } from './health.ts';
 import type { NodeLayout, SiteLayout, Slot } from './layout.ts';
-import { SLOTS } from './layout.ts';
+import { SLOTS, socketFromRoot } from './layout.ts';
 import { type BootName, KraftwerkError, type SiteFiles } from './protocol.ts';
 import { DEFAULT_PATH, processStart, type System } from './system.ts';
 
@@ -91,10 +92,12 @@ export function ensureSlots(system: System, site: SiteLayout, files: SiteFiles):
   if (created) dateBack(system, site.node);
 }
 
-/** runsvdir sleeps a second over a folder that has changed in this very second: so that is dated back. */
+/**
+ * runsvdir sleeps a second over a folder that has changed in this very second: so that is dated back. To a second that
+ * it has not seen before: it looks for new folders only when the time differs, whoever else makes some meanwhile.
+ */
 function dateBack(system: System, node: NodeLayout): void {
-  const now = system.wallClock().getTime();
-  system.setModified(node.services, new Date(now - 10_000 - (now % 7_000)));
+  system.setModified(node.services, new Date(system.wallClock().getTime() - 10_000 - Math.random() * 1e11));
 }
 
 /**
@@ -136,6 +139,20 @@ export function startTrial(system: System, site: SiteLayout, release: number, bo
   system.failpoint('trial');
   if (!control(system, site.slot(slot), 'o'))
     throw new KraftwerkError('node.runit', `runit does not supervise ${site.instance}.web.${slot}`);
+}
+
+/**
+ * Resolves when a process that nginx no longer connects to has accepted everything that was queued for it: the queue is
+ * first in, first out, so when one more request is answered, all before it have been taken.
+ */
+export async function drain(
+  system: System,
+  site: SiteLayout,
+  old: { boot: BootName },
+  request: { healthPath: string; host: string; timeoutMs: number },
+): Promise<void> {
+  const { healthPath: path, host, timeoutMs } = request;
+  await ask(socketFromRoot(site, old.boot), { path, host, timeoutMs }, system.nowMs);
 }
 
 /** Ends what runs in a slot: TERM, and KILL after `graceMs`. */

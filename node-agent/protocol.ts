@@ -1,7 +1,8 @@
 /**
  * The contract between receiver and agent: names, errors, requests and events, and the parsers of each.
- * All that receiver/ may import from node-agent/. Long because: both sides must read one page.
+ * All that receiver/ may import from node-agent/.
  */
+// Long because: both sides must be able to read the whole contract on one page.
 declare const brand: unique symbol;
 type Branded<Name extends string> = string & { readonly [brand]: Name };
 
@@ -314,11 +315,13 @@ export const parseRetire = object({
 });
 export type RetireRequest = ReturnType<typeof parseRetire>;
 
-/** Take back a prepared or half prepared release: stop its process, remove its tree unless it is in `keep`. */
+/** Take back a prepared, half prepared or half activated release: stop its process, remove its tree unless it is in `keep`. */
 export const parseAbandon = object({
   ...base,
   op: oneOf('abandon'),
   instance: parseInstanceName,
+  /** What is to serve again; null: what `current` names stays. */
+  restore: nullable(object({ serve: nullable(parseServing) })),
   keep: list(parseReleaseNumber, 1000),
 });
 export type AbandonRequest = ReturnType<typeof parseAbandon>;
@@ -332,7 +335,13 @@ export const parseProcess = object({
 });
 export type ProcessRequest = ReturnType<typeof parseProcess>;
 
-export const parseStatus = object({ ...base, op: oneOf('status'), instances: list(parseInstanceName, 10_000) });
+export const parseStatus = object({
+  ...base,
+  op: oneOf('status'),
+  instances: list(parseInstanceName, 10_000),
+  /** Measuring memory costs a millisecond per process. */
+  memory: parseBoolean,
+});
 export type StatusRequest = ReturnType<typeof parseStatus>;
 
 export const parseLogs = object({
@@ -394,7 +403,7 @@ export function parseRequest(line: string): AgentRequest {
       },
     );
   }
-  const op = request['op'] as AgentRequest['op'];
+  const op = request.op as AgentRequest['op'];
   if (typeof op !== 'string' || !Object.hasOwn(REQUEST_PARSERS, op)) refuse('request.op', 'an operation', op);
   return REQUEST_PARSERS[op](request, op);
 }
@@ -417,7 +426,8 @@ export type StepName =
   | 'Start'
   | 'Health'
   | 'Settle'
-  | 'Switch';
+  | 'Switch'
+  | 'Stop';
 
 export type DeployEvent =
   /** A step ended well. `quiet`: kept in the journal, not shown. */
@@ -441,13 +451,13 @@ export interface PrepareResult {
   boot: BootName;
   /** The tree was there already (a rollback, a restart): abandoning keeps it. */
   reused: boolean;
+  /** What serves while this waits to be activated, and is gone back to if that fails. */
+  previous: Serving | null;
   httpPort: number;
   virtualenv: string | null;
 }
 
 export interface ActivateResult {
-  /** What served before; the receiver can activate it again to put the node back. */
-  previous: Serving | null;
   httpPort: number;
 }
 
@@ -455,9 +465,12 @@ export interface ProcessStatus {
   name: string;
   slot: string;
   state: 'run' | 'down' | 'finish' | 'absent';
+  /** Whether it is the one that visitors reach; another one is on trial, or drains. */
+  serves: boolean;
+  release: number | null;
   pid: number | null;
   uptimeS: number | null;
-  /** Resident memory of the process and its children, bytes. */
+  /** Memory of the process and its children, bytes, shared pages divided; null where it was not asked for. */
   memoryBytes: number | null;
   workers: number;
 }

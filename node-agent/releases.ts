@@ -1,5 +1,5 @@
 /** The releases of a site on disk: which serve, which are kept, what goes. */
-import type { SiteLayout } from './layout.ts';
+import type { SiteLayout, Slot } from './layout.ts';
 import { type BootName, parseBootName, type Serving } from './protocol.ts';
 import type { System } from './system.ts';
 
@@ -33,6 +33,14 @@ export function readBoot(system: System, site: SiteLayout, release: number): Boo
   return name === undefined ? null : parseBootName(name, 'run link');
 }
 
+/** The newest boot whose folder stands in a slot: what runs there, or ran last. */
+export function newestBoot(system: System, site: SiteLayout, slot: Slot): BootName | null {
+  const numbers = system
+    .list(site.runtime)
+    .flatMap((name) => (name.startsWith(`${slot}.`) ? Number(name.slice(2)) : []));
+  return numbers.length === 0 ? null : parseBootName(`${slot}.${Math.max(...numbers)}`, 'boot');
+}
+
 /** Points nginx, static files and what starts after a reboot at `serving`: first the release's socket, then the one symlink. */
 export function pointCurrent(system: System, site: SiteLayout, serving: Serving): void {
   const target = `../../../../run/kraftwerk/${site.instance}/${serving.boot}`;
@@ -48,24 +56,31 @@ export function readNotes(system: System, site: SiteLayout, release: number): Re
   return text === null ? null : (JSON.parse(text) as ReleaseNotes);
 }
 
-/** Removes trees, notes and virtualenvs that nothing needs any more, and whatever an interrupted deploy has left. */
-export function prune(system: System, site: SiteLayout, keep: readonly number[]): void {
+/**
+ * Removes trees, notes and virtualenvs that nothing needs any more, and whatever an interrupted deploy has left.
+ * @param which `older`: only releases before the newest of those that stay; a later one may be on its way
+ */
+export function prune(system: System, site: SiteLayout, keep: readonly number[], which: 'older' | 'all'): void {
   const current = readCurrent(system, site)?.release;
   const wanted = new Set([...keep, ...(current === undefined ? [] : [current])]);
+  const newest = Math.max(...wanted);
   for (const number of listReleases(system, site)) {
-    if (wanted.has(number)) continue;
+    if (wanted.has(number) || (which === 'older' && number > newest)) continue;
     // A tree that is half removed must not look like a release.
     const doomed = `${site.releases}/.v${number}.removed`;
     system.publish(site.release(number), doomed);
     system.remove(doomed);
   }
   const trees = new Set(listReleases(system, site));
-  for (const name of system.list(site.releases)) if (name.startsWith('.')) system.remove(`${site.releases}/${name}`);
+  for (const name of system.list(site.releases)) {
+    if (name.startsWith('.')) system.remove(`${site.releases}/${name}`);
+  }
   for (const name of system.list(site.notes)) {
     const number = /^\.?v([0-9]+)/.exec(name)?.[1];
-    if (number !== undefined && (name.startsWith('.') || !trees.has(Number(number))))
-      system.remove(`${site.notes}/${name}`);
+    if (number !== undefined && !trees.has(Number(number))) system.remove(`${site.notes}/${name}`);
   }
   const used = new Set([...trees].map((number) => readNotes(system, site, number)?.virtualenv));
-  for (const name of system.list(site.virtualenvs)) if (!used.has(name)) system.remove(`${site.virtualenvs}/${name}`);
+  for (const name of system.list(site.virtualenvs)) {
+    if (!used.has(name)) system.remove(`${site.virtualenvs}/${name}`);
+  }
 }

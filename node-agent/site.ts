@@ -7,24 +7,30 @@ import { DEFAULT_PATH, errno, type System } from './system.ts';
 
 const nginxService = (node: NodeLayout): string => `${node.serviceFolders}/nginx`;
 
+/** The port of a node that is up and as `files` wants it; null where something is to be done. */
+export function readNodePort(system: System, node: NodeLayout, files: NodeFiles): number | null {
+  const known = Number(system.readText(node.httpPortFile) ?? '0');
+  const wanted = node.profile.httpPort;
+  const good =
+    known !== 0 &&
+    (wanted === 0 || wanted === known) &&
+    readService(system, nginxService(node)).state === 'run' &&
+    system.readText(`${node.nginx}/nginx.conf`) === fill(files.nginxConf, known);
+  return good ? known : null;
+}
+
 /**
  * Lays the node out and brings its runsvdir and nginx up, where they are not. Called under the node's lock.
  * @returns the port on which sites are served
  * @throws KraftwerkError `node.port`, `node.nginx`
  */
 export async function ensureNode(system: System, node: NodeLayout, files: NodeFiles): Promise<number> {
+  const ready = readNodePort(system, node, files);
+  if (ready !== null) return ready;
   const service = nginxService(node);
   const known = Number(system.readText(node.httpPortFile) ?? '0');
-  const running = (): boolean => readService(system, service).state === 'run';
   const wanted = node.profile.httpPort;
-  if (
-    known !== 0 &&
-    (wanted === 0 || wanted === known) &&
-    running() &&
-    system.readText(`${node.nginx}/nginx.conf`) === fill(files.nginxConf, known)
-  )
-    return known;
-
+  const running = (): boolean => readService(system, service).state === 'run';
   for (const path of [
     node.web,
     node.services,
@@ -61,7 +67,7 @@ export async function ensureNode(system: System, node: NodeLayout, files: NodeFi
     await waitUntil(system, () => readService(system, service).state !== 'absent', 10_000);
     control(system, service, 'u');
   }
-  if (await waitForPort(system, port, 10_000)) return port;
+  if (await waitForAnswer(system, port, null, 10_000)) return port;
   const words = (system.readText(`${node.nginxLog}/current`) ?? '').trim().split('\n').slice(-3);
   throw new KraftwerkError('node.nginx', `nginx does not answer on port ${port} of the node`, {
     step: 'Start',
@@ -99,16 +105,29 @@ async function assertPortFree(node: NodeLayout, port: number): Promise<void> {
   }
 }
 
-async function waitForPort(system: System, port: number, limitMs: number): Promise<boolean> {
+/** Connects to nginx, says `request`, and tells whether it answered; without a request, whether it listens. */
+function knock(port: number, request: string | null): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    const settle = (value: boolean) => (): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(value);
+    };
+    // Silence is an answer of a kind: something has taken the request.
+    const timer = setTimeout(settle(true), 2_000);
+    socket.on('connect', () => (request === null ? settle(true)() : void socket.write(request)));
+    socket.on('data', settle(true));
+    socket.on('error', settle(false));
+    socket.on('close', settle(false));
+  });
+}
+
+async function waitForAnswer(system: System, port: number, request: string | null, limitMs: number): Promise<boolean> {
   const end = system.nowMs() + limitMs;
   while (system.nowMs() < end) {
-    const open = await new Promise<boolean>((resolve) => {
-      const socket = connect(port, '127.0.0.1');
-      socket.on('connect', () => (socket.destroy(), resolve(true)));
-      socket.on('error', () => resolve(false));
-    });
-    if (open) return true;
-    await system.sleep(10);
+    if (await knock(port, request)) return true;
+    await system.sleep(5);
   }
   return false;
 }
@@ -171,24 +190,7 @@ export async function swapSite(
 }
 
 /** Waits until nginx answers for `host` at all: an unknown one it closes without a word. */
-export async function waitForHost(system: System, port: number, host: string, limitMs: number): Promise<boolean> {
-  const end = system.nowMs() + limitMs;
-  while (system.nowMs() < end) {
-    const answered = await new Promise<boolean>((resolve) => {
-      const socket = connect(port, '127.0.0.1');
-      const timer = setTimeout(() => (socket.destroy(), resolve(true)), 2_000);
-      const settle = (value: boolean): void => {
-        clearTimeout(timer);
-        socket.destroy();
-        resolve(value);
-      };
-      socket.on('data', () => settle(true));
-      socket.on('error', () => settle(false));
-      socket.on('close', () => settle(false));
-      socket.write(`HEAD /.kraftwerk-ready HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
-    });
-    if (answered) return true;
-    await system.sleep(5);
-  }
-  return false;
+export function waitForHost(system: System, port: number, host: string, limitMs: number): Promise<boolean> {
+  const request = `HEAD /.kraftwerk-ready HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
+  return waitForAnswer(system, port, request, limitMs);
 }

@@ -1,14 +1,29 @@
 /** What a node and its sites are doing now. */
 import { cpus, totalmem } from 'node:os';
-import { type NodeLayout, SLOTS, siteLayout } from './layout.ts';
+import { type NodeLayout, type SiteLayout, SLOTS, siteLayout, slotOf } from './layout.ts';
+import { slotRelease } from './logs.ts';
 import { readService } from './processes.ts';
 import type { HelloResult, InstanceName, InstanceStatus, ProcessStatus } from './protocol.ts';
 import { listReleases, readCurrent } from './releases.ts';
 import type { System } from './system.ts';
 
-export function readInstance(system: System, node: NodeLayout, instance: InstanceName): InstanceStatus {
-  const site = siteLayout(node, instance);
+export function readInstances(
+  system: System,
+  node: NodeLayout,
+  instances: readonly InstanceName[],
+  memory: boolean,
+): InstanceStatus[] {
   const children = childrenByParent(system);
+  return instances.map((instance) => readInstance(system, siteLayout(node, instance), children, memory));
+}
+
+function readInstance(
+  system: System,
+  site: SiteLayout,
+  children: ReadonlyMap<number, readonly number[]>,
+  memory: boolean,
+): InstanceStatus {
+  const current = readCurrent(system, site);
   const processes = SLOTS.map((slot): ProcessStatus => {
     const service = readService(system, site.slot(slot));
     const workers = service.pid === 0 ? [] : (children.get(service.pid) ?? []);
@@ -16,16 +31,20 @@ export function readInstance(system: System, node: NodeLayout, instance: Instanc
       name: 'web',
       slot,
       state: service.state,
+      serves: current !== null && slotOf(current.boot) === slot,
+      release: service.pid === 0 ? null : slotRelease(system, site, slot),
       pid: service.pid || null,
       uptimeS: service.state === 'run' ? service.uptimeS : null,
       memoryBytes:
-        service.pid === 0 ? null : [service.pid, ...workers].reduce((sum, pid) => sum + memoryOf(system, pid), 0),
+        service.pid === 0 || !memory
+          ? null
+          : [service.pid, ...workers].reduce((sum, pid) => sum + memoryOf(system, pid), 0),
       workers: workers.length,
     };
   });
   return {
-    instance,
-    current: readCurrent(system, site),
+    instance: site.instance,
+    current,
     stopped: system.exists(site.stopped),
     releases: listReleases(system, site),
     processes,

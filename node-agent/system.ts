@@ -1,4 +1,5 @@
 /** The agent's hands: the only file that writes to disk, starts programs, reads the clock and the environment. */
+// Long because: it is the only file that touches the disk and starts programs.
 import { type ChildProcess, spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import { dirname } from 'node:path';
@@ -35,7 +36,7 @@ export type System = ReturnType<typeof createSystem>;
  *   fail with the errno `effect`, or with `kill` end the agent as kill -9 would. For tests of crash safety.
  */
 export function createSystem(environment: Readonly<Record<string, string | undefined>>) {
-  const [failOp, failName, failAt, failEffect] = (environment['KRAFTWERK_FAILPOINT'] ?? '').split(':');
+  const [failOp, failName, failAt, failEffect] = (environment.KRAFTWERK_FAILPOINT ?? '').split(':');
   const counts = new Map<string, number>();
   let operation = '';
 
@@ -200,9 +201,15 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     },
 
     async sleep(ms: number, signal?: AbortSignal): Promise<void> {
+      if (signal?.aborted) return;
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, ms);
-        signal?.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true });
+        const done = (): void => {
+          clearTimeout(timer);
+          signal?.removeEventListener('abort', done);
+          resolve();
+        };
+        const timer = setTimeout(done, ms);
+        signal?.addEventListener('abort', done);
       });
     },
 

@@ -8,7 +8,8 @@ import { DEFAULT_PATH, type RunResult, type System } from './system.ts';
 export interface Virtualenv {
   key: string;
   path: string;
-  /** For the transcript: `unchanged, reused`, `flask 3.1.0 and 7 more installed`. */
+  reused: boolean;
+  /** For the transcript: `flask 3.1.0 and 7 more installed`. */
   detail: string;
 }
 
@@ -45,7 +46,12 @@ export async function ensureVirtualenv(
   const key = virtualenvKey(system, request, interpreter, requirements);
   const path = `${site.virtualenvs}/${key}`;
   if (system.exists(path)) {
-    return { key, path, detail: requirements.texts.length === 0 ? 'none asked for' : 'unchanged, reused' };
+    return {
+      key,
+      path,
+      reused: true,
+      detail: requirements.texts.length === 0 ? 'none asked for' : 'built before, reused',
+    };
   }
   const temporary = `${site.virtualenvs}/.${key}.${system.pid}`;
   system.makeFolder(site.virtualenvs);
@@ -54,7 +60,7 @@ export async function ensureVirtualenv(
     system.failpoint('virtualenv.built');
     await syncFolder(system, temporary);
     system.publish(temporary, path);
-    return { key, path, detail };
+    return { key, path, reused: false, detail };
   } catch (error) {
     system.remove(temporary);
     throw error;
@@ -174,7 +180,9 @@ async function build(
     gunicorn = '; the node has no gunicorn, installed it into the virtualenv';
   }
   mendScripts(system, temporary, final);
-  if (installed.length === 0) return `nothing to install${gunicorn}`;
+  if (installed.length === 0) {
+    return `${requirements.texts.length === 0 ? 'none asked for' : "the node's own satisfy all"}${gunicorn}`;
+  }
   const named = installed.slice(0, 2).map((name) => name.replace(/-(?=[^-]*$)/, ' '));
   return `${named.join(', ')}${installed.length > 2 ? ` and ${installed.length - 2} more` : ''} installed${gunicorn}`;
 }
@@ -206,13 +214,13 @@ function pickInstaller(system: System, python: string): string[] {
   const pip = [python, '-m', 'pip', 'install', '--no-warn-script-location'];
   const uv = ['/usr/local/bin/uv', '/usr/bin/uv'].find((path) => system.exists(path));
   const told = /^\s*(?:extra[-_]index[-_]url|index[-_]url|find[-_]links|constraint|no[-_]index)\s*[=:]/im;
-  const home = system.environment['HOME'] ?? '/nonexistent';
+  const home = system.environment.HOME ?? '/nonexistent';
   const files = [
     '/etc/pip.conf',
     '/etc/xdg/pip/pip.conf',
     `${home}/.config/pip/pip.conf`,
     `${home}/.pip/pip.conf`,
-    system.environment['PIP_CONFIG_FILE'] ?? '',
+    system.environment.PIP_CONFIG_FILE ?? '',
   ];
   const configured =
     Object.keys(system.environment).some((name) =>

@@ -1,9 +1,13 @@
-/** The journal: targets, releases, deploys, keys, audit. The only database code. Long because: one page for all that is kept. */
+/** The journal: targets, releases, deploys, keys, audit. The only database code. */
+// Long because: all that is kept, and all SQL, is on one page.
 import { DatabaseSync } from 'node:sqlite';
 import { type CommitId, KraftwerkError, type Serving, type Sha256 } from '../node-agent/protocol.ts';
 import type { ReleaseSpec } from './deploy/plan.ts';
 import type { KeyStore, StoredKey } from './keys.ts';
 import { type Target, targetName } from './target.ts';
+
+/** By node: what is to serve, and what served while it was prepared. */
+export type Switches = Readonly<Record<string, { next: Serving; previous: Serving | null }>>;
 
 export type DeployKind = 'push' | 'deploy' | 'rollback' | 'restart';
 /**
@@ -30,8 +34,8 @@ export interface DeployRecord {
   endedAt: string | null;
   error: string | null;
   transcript: string;
-  /** The boots to which the nodes are switched, known when all are prepared. */
-  serving: Readonly<Record<string, Serving>> | null;
+  /** What each node is switched to, and from; known when all are prepared. */
+  switches: Switches | null;
 }
 
 export interface ReleaseRecord {
@@ -70,7 +74,7 @@ CREATE INDEX IF NOT EXISTS releases_by_artifact ON releases (sha256);
 CREATE TABLE IF NOT EXISTS deploys (
   id INTEGER PRIMARY KEY, project TEXT NOT NULL, environment TEXT NOT NULL, kind TEXT NOT NULL, release INTEGER NOT NULL, previous INTEGER,
   commit_id TEXT NOT NULL, ref TEXT, ref_from TEXT, phase TEXT NOT NULL, started_by TEXT NOT NULL, started_at TEXT NOT NULL, ended_at TEXT,
-  error TEXT, transcript TEXT NOT NULL DEFAULT '', steps TEXT NOT NULL DEFAULT '[]', serving TEXT,
+  error TEXT, transcript TEXT NOT NULL DEFAULT '', steps TEXT NOT NULL DEFAULT '[]', switches TEXT,
   retired INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX IF NOT EXISTS deploys_by_target ON deploys (project, environment, release);
@@ -107,7 +111,7 @@ export function openJournal(file: string, now: () => Date) {
       cause,
     });
   }
-  const version = Number((db.prepare('PRAGMA user_version').get() as Row)['user_version']);
+  const version = Number((db.prepare('PRAGMA user_version').get() as Row).user_version);
   if (version > SCHEMA_VERSION) {
     throw new KraftwerkError(
       'journal.newer',
@@ -232,8 +236,11 @@ export function openJournal(file: string, now: () => Date) {
       );
       return row === undefined ? null : readDeploy(row);
     },
-    openDeploys: (): DeployRecord[] =>
-      all("SELECT * FROM deploys WHERE phase NOT IN ('done', 'failed') ORDER BY id").map(readDeploy),
+    /** Deploys that have not come to an end, of one target or of all. */
+    openDeploys: (target?: Target): DeployRecord[] =>
+      all("SELECT * FROM deploys WHERE phase NOT IN ('done', 'failed') ORDER BY id")
+        .map(readDeploy)
+        .filter((deploy) => target === undefined || targetName(deploy.target) === targetName(target)),
 
     /** Numbers only rise: a failed deploy uses its own up. */
     nextRelease(target: Target): number {
@@ -241,7 +248,7 @@ export function openJournal(file: string, now: () => Date) {
         one(
           "SELECT coalesce(max(release), 0) + 1 AS next FROM deploys WHERE project = ? AND environment = ? AND kind IN ('push', 'deploy')",
           ...key(target),
-        )?.['next'],
+        )?.next,
       );
     },
 
@@ -266,12 +273,12 @@ export function openJournal(file: string, now: () => Date) {
           ...key(target),
           KEPT_DEPLOYS,
         );
-        return Number(one('SELECT last_insert_rowid() AS id')?.['id']);
+        return Number(one('SELECT last_insert_rowid() AS id')?.id);
       });
     },
-    setPhase(id: number, phase: 'activating' | 'activated', serving?: Readonly<Record<string, Serving>>): void {
-      if (serving === undefined) run('UPDATE deploys SET phase = ? WHERE id = ?', phase, id);
-      else run('UPDATE deploys SET phase = ?, serving = ? WHERE id = ?', phase, JSON.stringify(serving), id);
+    setPhase(id: number, phase: 'activating' | 'activated', switches?: Switches): void {
+      if (switches === undefined) run('UPDATE deploys SET phase = ? WHERE id = ?', phase, id);
+      else run('UPDATE deploys SET phase = ?, switches = ? WHERE id = ?', phase, JSON.stringify(switches), id);
     },
     /** The release that a deploy is making; it becomes a fact only with `finishDeploy`. */
     saveRelease(release: ReleaseRecord): void {
@@ -332,7 +339,7 @@ export function openJournal(file: string, now: () => Date) {
       run('UPDATE deploys SET transcript = ? WHERE id = ?', transcript, id);
     },
     steps(id: number): { step: string; ms: number }[] {
-      return JSON.parse(String(one('SELECT steps FROM deploys WHERE id = ?', id)?.['steps'] ?? '[]')) as {
+      return JSON.parse(String(one('SELECT steps FROM deploys WHERE id = ?', id)?.steps ?? '[]')) as {
         step: string;
         ms: number;
       }[];
@@ -354,64 +361,63 @@ export function openJournal(file: string, now: () => Date) {
 
 const text = (value: unknown): string => String(value);
 const maybe = (value: unknown): string | null => (value === null || value === undefined ? null : String(value));
-const targetOf = (row: Row): Target =>
-  ({ project: text(row['project']), environment: text(row['environment']) }) as Target;
+const targetOf = (row: Row): Target => ({ project: text(row.project), environment: text(row.environment) }) as Target;
 
 function readTarget(row: Row): TargetRecord {
   return {
     target: targetOf(row),
-    current: row['current'] === null ? null : Number(row['current']),
-    branch: maybe(row['branch']),
-    generation: Number(row['generation']),
-    stopped: row['stopped'] === 1,
-    createdAt: text(row['created_at']),
-    createdBy: text(row['created_by']),
+    current: row.current === null ? null : Number(row.current),
+    branch: maybe(row.branch),
+    generation: Number(row.generation),
+    stopped: row.stopped === 1,
+    createdAt: text(row.created_at),
+    createdBy: text(row.created_by),
   };
 }
 
 function readRelease(row: Row): ReleaseRecord {
   return {
     target: targetOf(row),
-    release: Number(row['release']),
-    commit: text(row['commit_id']) as CommitId,
-    subject: text(row['subject']),
-    artifact: { sha256: text(row['sha256']) as Sha256, bytes: Number(row['bytes']) },
-    spec: JSON.parse(text(row['spec'])) as ReleaseSpec,
-    createdAt: text(row['created_at']),
-    createdBy: text(row['created_by']),
-    durationMs: Number(row['duration_ms']),
+    release: Number(row.release),
+    commit: text(row.commit_id) as CommitId,
+    subject: text(row.subject),
+    artifact: { sha256: text(row.sha256) as Sha256, bytes: Number(row.bytes) },
+    spec: JSON.parse(text(row.spec)) as ReleaseSpec,
+    createdAt: text(row.created_at),
+    createdBy: text(row.created_by),
+    durationMs: Number(row.duration_ms),
   };
 }
 
 function readDeploy(row: Row): DeployRecord {
   return {
-    id: Number(row['id']),
+    id: Number(row.id),
     target: targetOf(row),
-    kind: text(row['kind']) as DeployKind,
-    release: Number(row['release']),
-    previous: row['previous'] === null ? null : Number(row['previous']),
-    commit: text(row['commit_id']) as CommitId,
-    ref: maybe(row['ref']),
-    refFrom: maybe(row['ref_from']) as CommitId | null,
-    phase: text(row['phase']) as Phase,
-    by: text(row['started_by']),
-    startedAt: text(row['started_at']),
-    endedAt: maybe(row['ended_at']),
-    error: maybe(row['error']),
-    transcript: text(row['transcript']),
-    serving: row['serving'] === null ? null : (JSON.parse(text(row['serving'])) as Record<string, Serving>),
+    kind: text(row.kind) as DeployKind,
+    release: Number(row.release),
+    previous: row.previous === null ? null : Number(row.previous),
+    commit: text(row.commit_id) as CommitId,
+    ref: maybe(row.ref),
+    refFrom: maybe(row.ref_from) as CommitId | null,
+    phase: text(row.phase) as Phase,
+    by: text(row.started_by),
+    startedAt: text(row.started_at),
+    endedAt: maybe(row.ended_at),
+    error: maybe(row.error),
+    transcript: text(row.transcript),
+    switches: row.switches === null ? null : (JSON.parse(text(row.switches)) as Switches),
   };
 }
 
 function readKey(row: Row): StoredKey {
   return {
-    name: text(row['name']),
-    role: text(row['role']) as StoredKey['role'],
-    targets: JSON.parse(text(row['targets'])) as StoredKey['targets'],
-    line: text(row['line']),
-    fingerprint: text(row['fingerprint']),
-    addedAt: text(row['added_at']),
-    addedBy: text(row['added_by']),
-    lastUsedAt: maybe(row['last_used_at']),
+    name: text(row.name),
+    role: text(row.role) as StoredKey['role'],
+    targets: JSON.parse(text(row.targets)) as StoredKey['targets'],
+    line: text(row.line),
+    fingerprint: text(row.fingerprint),
+    addedAt: text(row.added_at),
+    addedBy: text(row.added_by),
+    lastUsedAt: maybe(row.last_used_at),
   };
 }

@@ -1,11 +1,11 @@
 /** The story of one push, top to bottom: refs, commit, kraftwerk.yaml, artifact, deploy. */
-import { randomBytes } from 'node:crypto';
 import { type CommitId, KraftwerkError } from '../node-agent/protocol.ts';
 import { checkTree } from './check-tree.ts';
 import type { EnvironmentConfig } from './config.ts';
 import type { Deployer } from './deploy/deploy.ts';
 import type { DomainClaims } from './deploy/domains.ts';
 import { describeChanges, planRelease, type ReleaseSpec } from './deploy/plan.ts';
+import { type SayLines, tellDeploy } from './deploy/tell.ts';
 import { type Artifact, packArtifact } from './git/artifact.ts';
 import type { ProcReceive, RefUpdate, RefVerdict } from './git/proc-receive.ts';
 import { openRepository } from './git/repository.ts';
@@ -15,7 +15,7 @@ import { MANIFEST_FILE, missingManifest, parseManifest } from './manifest.ts';
 import { decideRefs, type PushOption, parsePushOptions } from './push-policy.ts';
 import { type Target, targetName } from './target.ts';
 import type { Templates } from './templates.ts';
-import { formatError, formatEvent, headline, labelled, quoted, stepLine } from './transcript.ts';
+import { headline, labelled, quoted, stepLine } from './transcript.ts';
 import { detectWsgi } from './wsgi.ts';
 
 export interface PushServices {
@@ -35,14 +35,6 @@ export interface PushContext {
   by: string;
   /** The client is gone. */
   signal: AbortSignal;
-}
-
-/** What a commit says about itself: all that a deploy needs to know before a node is asked. */
-export interface ReadCommit {
-  commit: CommitId;
-  subject: string;
-  spec: ReleaseSpec;
-  artifact: Artifact;
 }
 
 /** Decides about every ref of a push, deploys the branch among them, and tells git the verdicts. */
@@ -85,9 +77,8 @@ async function storeTag(
   repository: ReturnType<typeof openRepository>,
   { ref, old, new: next }: RefUpdate,
 ): Promise<RefVerdict> {
-  const zero = (id: string): boolean => /^0+$/.test(id);
   try {
-    await repository.moveRef(ref, zero(old) ? null : old, zero(next) ? null : next);
+    await repository.moveRef(ref, isZero(old) ? null : old, isZero(next) ? null : next);
     return { ref, rejected: null };
   } catch {
     return { ref, rejected: 'it has moved meanwhile; fetch first' };
@@ -104,90 +95,54 @@ async function deployBranch(
 ): Promise<string | null> {
   const { target, environment, by, signal } = context;
   const { journal } = services;
-  const name = targetName(target);
-  const lines: string[] = [];
-  const sayAll = (more: readonly string[]): void => {
-    lines.push(...more);
-    for (const line of more) say(line);
-  };
-  const before = journal.target(target);
-  const release = journal.nextRelease(target);
-  let deployId: number | null = null;
-  try {
+  const told = await tellDeploy({ target, signal, say }, services, async (sayLines) => {
+    const before = journal.target(target);
+    const release = journal.nextRelease(target);
     const repository = openRepository(services.data, target);
     await checkHistory(repository, update, environment);
-    const described = await repository.describeCommit(update.new);
-    sayAll(headline(name, described.commit, described.subject));
+    const { commit, subject } = await repository.describeCommit(update.new);
+    sayLines(headline(targetName(target), commit, subject));
     const generation = (before?.generation ?? 0) + (options.has('upgrade-packages') ? 1 : 0);
-    const { spec, artifact } = await readCommit(described.commit, generation, context, services, sayAll);
-
+    const { spec, artifact } = await readCommit(commit, generation, context, services, sayLines);
     if (options.has('plan')) {
-      const current = before?.current == null ? null : journal.release(target, before.current);
-      services.claims.take(target, spec, environment.nodes).release();
-      const changes = describeChanges(
-        target,
-        { spec, commit: described.commit, sha256: artifact.sha256, release },
-        current && {
-          spec: current.spec,
-          commit: current.commit,
-          sha256: current.artifact.sha256,
-          release: current.release,
-        },
-      );
-      sayAll([
-        ...changes.flatMap(quoted),
-        ...labelled(
-          'hint',
-          `nothing was changed; deploy it: git push ${target.environment} ${update.ref.slice('refs/heads/'.length)}`,
-        ),
-      ]);
+      sayLines(describePlan({ spec, commit, sha256: artifact.sha256, release }, update, context, services));
       return 'plan only';
     }
     if (options.has('upgrade-packages')) journal.raiseGeneration(target);
-    const outcome = await services.deployer.run(
-      {
-        target,
-        kind: 'push',
-        release,
-        commit: described.commit,
-        subject: described.subject,
-        spec,
-        artifact,
-        ref: { name: update.ref, from: /^0+$/.test(update.old) ? null : update.old },
-        by,
-        override: options.has('override'),
-        setUpServices: !options.has('no-service-setup'),
-        runReleaseCommand: !options.has('skip-release'),
-      },
-      signal,
-      (event) => sayAll(formatEvent(event)),
-      (id) => {
-        deployId = id;
-      },
-    );
-    sayAll(labelled('success', `v${outcome.release} live in ${(outcome.ms / 1000).toFixed(1)}s   ${outcome.url}`));
-    return null;
-  } catch (error) {
-    const known = error instanceof KraftwerkError ? error : reportBug(error, services);
-    sayAll(formatError(known));
-    sayAll(
-      labelled(
-        'hint',
-        whatServes(target, before?.current ?? null, before?.stopped ?? false, deployId === null ? null : release),
-      ),
-    );
-    const still = before?.current == null ? '' : `; v${before.current} still live`;
-    return `${known.reason ?? known.step?.toLowerCase() ?? 'not deployed'}${still}`;
-  } finally {
-    if (deployId !== null) journal.saveTranscript(deployId, lines.join('\n'));
-  }
+    return {
+      target,
+      kind: 'push',
+      release,
+      commit,
+      subject,
+      spec,
+      artifact,
+      ref: { name: update.ref, from: isZero(update.old) ? null : update.old },
+      by,
+      override: options.has('override'),
+      setUpServices: !options.has('no-service-setup'),
+      runReleaseCommand: !options.has('skip-release'),
+    };
+  });
+  return told.rejected;
 }
 
-function whatServes(target: Target, current: number | null, stopped: boolean, release: number | null): string {
-  const name = targetName(target);
-  const log = release === null ? '' : ` Log: ssh kraftwerk@HOST logs ${name} --release v${release}`;
-  if (current === null) return `nothing serves ${name} yet.${log}`;
-  return `v${current} is still ${stopped ? 'stopped' : 'serving'}.${log}`;
+function describePlan(
+  next: Parameters<typeof describeChanges>[1],
+  update: RefUpdate,
+  { target, environment }: PushContext,
+  { claims, journal }: PushServices,
+): string[] {
+  claims.take(target, next.spec, environment.nodes).release();
+  const number = journal.target(target)?.current ?? null;
+  const current = number === null ? null : journal.release(target, number);
+  const changes = describeChanges(target, next, current && { ...current, sha256: current.artifact.sha256 });
+  const deploy = `git push ${target.environment} ${update.ref.slice('refs/heads/'.length)}`;
+  return [...changes.flatMap(quoted), ...labelled('hint', `nothing was changed; deploy it: ${deploy}`)];
+}
+
+function isZero(id: string): boolean {
+  return /^0+$/.test(id);
 }
 
 async function checkHistory(
@@ -195,7 +150,7 @@ async function checkHistory(
   update: RefUpdate,
   environment: EnvironmentConfig,
 ): Promise<void> {
-  if (!environment.fastForwardOnly || /^0+$/.test(update.old) || (await repository.isAncestor(update.old, update.new)))
+  if (!environment.fastForwardOnly || isZero(update.old) || (await repository.isAncestor(update.old, update.new)))
     return;
   const branch = update.ref.slice('refs/heads/'.length);
   throw new KraftwerkError(
@@ -217,7 +172,7 @@ export async function readCommit(
   generation: number,
   context: PushContext,
   services: Pick<PushServices, 'data' | 'templates' | 'environments' | 'nowMs'>,
-  say: (lines: readonly string[]) => void,
+  say: SayLines,
 ): Promise<{ spec: ReleaseSpec; artifact: Artifact }> {
   const begin = services.nowMs();
   const { target, environment } = context;
@@ -242,14 +197,4 @@ export async function readCommit(
   const spec = planRelease(manifest, wsgi, tree.files, generation);
   say(stepLine('Config', `${MANIFEST_FILE} ok`, services.nowMs() - begin));
   return { spec, artifact: await packing };
-}
-
-/** The pusher gets one line and an id; the log gets the stack. */
-function reportBug(error: unknown, services: PushServices): KraftwerkError {
-  const id = randomBytes(4).toString('hex');
-  services.log('push.bug', { id, stack: error instanceof Error ? error.stack : String(error) });
-  return new KraftwerkError('receiver.bug', `internal error ${id}`, {
-    hint: "the receiver's log tells more under this id",
-    reason: `internal error ${id}`,
-  });
 }

@@ -11,6 +11,7 @@ import { createDomainClaims } from './deploy/domains.ts';
 import { reconcile } from './deploy/reconcile.ts';
 import { renderNodeFiles } from './deploy/render.ts';
 import { parseExecLine } from './exec-line.ts';
+import { createFailpoint } from './failpoint.ts';
 import { startHookServer } from './git/proc-receive.ts';
 import { type GitServices, serveGit } from './git-session.ts';
 import { installPath, readVersion } from './install-root.ts';
@@ -85,6 +86,7 @@ export async function startReceiver(config: Config, { env, runsAsRoot, log }: Re
     claims,
     nowMs,
     log: onEvent,
+    failpoint: createFailpoint(env.KRAFTWERK_FAILPOINT),
     environment: environmentOf,
     nodesOf: (environment) => environment.nodes.flatMap((name) => nodes.get(name) ?? []),
   });

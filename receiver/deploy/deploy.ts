@@ -1,24 +1,18 @@
-/** The story of one deploy over all nodes of an environment: prepare everywhere, activate, move the ref, retire. */
-import type { Readable } from 'node:stream';
-import {
-  type ActivateResult,
-  type AgentEvent,
-  type CommitId,
-  type DeployEvent,
-  KraftwerkError,
-  type PrepareResult,
-  type Serving,
-} from '../../node-agent/protocol.ts';
+/** The story of one deploy: prepare on all nodes, activate, move the ref, retire; or take everything back. */
+import { type CommitId, type DeployEvent, KraftwerkError } from '../../node-agent/protocol.ts';
 import type { EnvironmentConfig } from '../config.ts';
-import { type Artifact, artifactExists, packArtifact, pruneArtifacts, readArtifact } from '../git/artifact.ts';
+import type { Failpoint } from '../failpoint.ts';
+import { type Artifact, artifactExists, packArtifact, pruneArtifacts } from '../git/artifact.ts';
 import { openRepository } from '../git/repository.ts';
-import type { DeployKind, Journal } from '../journal.ts';
+import type { DeployKind, DeployRecord, Journal, Switches } from '../journal.ts';
 import type { Node } from '../nodes/node.ts';
 import { instanceName, type Target, targetName } from '../target.ts';
 import type { Templates } from '../templates.ts';
 import type { DomainClaims } from './domains.ts';
-import { planHealthcheck, type ReleaseSpec } from './plan.ts';
-import { type RenderedRelease, renderRelease } from './render.ts';
+import { abandonAll, activateAll, prepareAll, retireAll, type Site } from './fan-out.ts';
+import type { ReleaseSpec } from './plan.ts';
+import { releaseRef, siteUrl } from './release-ref.ts';
+import { keptReleases, makesRelease, type Settled, settleDeploy } from './settle.ts';
 
 export interface DeployOrder {
   target: Target;
@@ -55,37 +49,25 @@ export interface DeployerOptions {
   claims: DomainClaims;
   nowMs(): number;
   log(event: string, fields: Record<string, unknown>): void;
+  failpoint: Failpoint;
 }
 
 export type Deployer = ReturnType<typeof createDeployer>;
 
-/** pip and the project's own commands have limits of their own; this is the last resort. */
-const PREPARE_LIMIT_MS = 3 * 3_600_000;
-const ACTIVATE_LIMIT_MS = 60_000;
-const PIP_LIMIT_MS = 900_000;
-
 export function createDeployer(options: DeployerOptions) {
-  const { data, journal, templates, claims, nowMs, log } = options;
-  /** What drains and is tidied up after a deploy; the next one of the same target waits for it. */
-  const retiring = new Map<string, Promise<void>>();
+  const { data, journal, claims, nowMs, log, failpoint } = options;
+  /** What drains and is tidied up after deploys. */
+  const retiring = new Set<Promise<void>>();
 
-  function nodesOf(target: Target): readonly Node[] {
-    return options.nodesOf(options.environment(target));
-  }
-
-  async function render(node: Node, order: DeployOrder): Promise<RenderedRelease> {
-    const facts = node.facts() ?? (await node.hello());
-    const instance = instanceName(order.target, options.environment(order.target).suffix);
-    return renderRelease(
-      templates,
-      { profile: node.profile, cores: facts.cores, memoryBytes: facts.memoryBytes },
-      { ...order, instance },
-    );
+  function siteOf(target: Target): Site {
+    const environment = options.environment(target);
+    return { instance: instanceName(target, environment.suffix), nodes: options.nodesOf(environment) };
   }
 
   /**
    * Runs a deploy to its end. The caller holds the target's lock.
    * @param signal heeded until the first node is switched: then the deploy goes on to its end
+   * @param onBegin told the deploy's id in the journal
    * @throws KraftwerkError what stopped it; then nothing that serves has changed
    */
   async function run(
@@ -95,112 +77,71 @@ export function createDeployer(options: DeployerOptions) {
     onBegin: (id: number) => void = () => undefined,
   ): Promise<DeployOutcome> {
     const begin = nowMs();
-    const { target, release, spec } = order;
+    const { target, kind, release, spec, by } = order;
     const name = targetName(target);
-    const before = journal.target(target);
+    for (const open of journal.openDeploys(target)) await settle(open);
+    const site = siteOf(target);
     const claim = claims.take(target, spec, options.environment(target).nodes);
-    const nodes = nodesOf(target);
-    const id = journal.beginDeploy({
-      target,
-      kind: order.kind,
-      release,
-      previous: before?.current ?? null,
-      commit: order.commit,
-      ref: order.ref?.name ?? null,
-      refFrom: order.ref?.from ?? null,
-      by: order.by,
-    });
-    onBegin(id);
     const record = createRecorder(onEvent);
-    let activated: { node: Node; result: ActivateResult }[] = [];
-    let refMoved = false;
+    let id: number | null = null;
+    let switches: Switches | null = null;
     try {
-      await afterRetiring(name, record.emit);
+      id = beginDeploy(order);
+      onBegin(id);
+      failpoint('begun');
       await ensureArtifact(order, signal);
-      const prepared = await prepareAll(order, nodes, signal, record.emit);
+      const prepared = await prepareAll(options, order, site, signal, record.emit);
+      failpoint('prepared');
 
       const switchBegin = nowMs();
-      const serving = Object.fromEntries(
-        prepared.map(({ node, result }): [string, Serving] => [node.name, { release, boot: result.boot }]),
+      if (signal.aborted) throw aborted();
+      if (makesRelease(order)) saveRelease(order, nowMs() - begin);
+      switches = Object.fromEntries(
+        prepared.map(({ node, result }) => [
+          node.name,
+          { next: { release, boot: result.boot }, previous: result.previous },
+        ]),
       );
-      if (order.kind === 'push' || order.kind === 'deploy') {
-        journal.saveRelease({
-          target,
-          release,
-          commit: order.commit,
-          subject: order.subject,
-          artifact: order.artifact,
-          spec,
-          createdAt: new Date().toISOString(),
-          createdBy: order.by,
-          durationMs: nowMs() - begin,
-        });
-      }
-      if (signal.aborted)
-        throw new KraftwerkError('deploy.aborted', 'the client went away before the new release served', {
-          reason: 'cancelled',
-        });
-      journal.setPhase(id, 'activating', serving);
-      activated = await activateAll(order, nodes, serving);
+      journal.setPhase(id, 'activating', switches);
+      failpoint('activating');
+      await activateAll(site, switches);
+      failpoint('switched');
       journal.setPhase(id, 'activated');
+      failpoint('activated');
       await moveRefs(order);
-      refMoved = true;
+      failpoint('ref-moved');
       journal.finishDeploy({ id, target, release, ref: order.ref?.name ?? null });
+      failpoint('done');
       record.emit({ event: 'step', step: 'Switch', detail: `v${release} serves`, ms: nowMs() - switchBegin });
-      journal.saveSteps(id, record.steps);
-      log('deploy.done', {
-        target: name,
-        kind: order.kind,
-        release,
-        by: order.by,
-        durationMs: Math.round(nowMs() - begin),
-        steps: record.steps,
-      });
-      const port = prepared[0]?.result.httpPort ?? 80;
-      retireLater(target, spec, id);
-      return { id, release, url: siteUrl(spec, port), ms: nowMs() - begin };
+      const ms = nowMs() - begin;
+      log('deploy.done', { target: name, kind, release, by, durationMs: Math.round(ms), steps: record.steps });
+      retireLater(target, id);
+      return { id, release, url: siteUrl(spec, prepared[0]?.result.httpPort ?? 80), ms };
     } catch (error) {
-      if (refMoved && order.ref !== null)
-        await openRepository(data, target)
-          .moveRef(order.ref.name, order.commit, order.ref.from)
-          .catch(() => undefined);
-      await takeBack(order, nodes, activated);
-      journal.saveSteps(id, record.steps);
-      journal.failDeploy(
-        { id, target, release, kind: order.kind },
-        error instanceof KraftwerkError ? error.message : 'internal error',
-      );
-      log('deploy.failed', {
-        target: name,
-        kind: order.kind,
-        release,
-        by: order.by,
-        code: error instanceof KraftwerkError ? error.code : 'bug',
-        message: error instanceof Error ? error.message : String(error),
-      });
+      const known = error instanceof KraftwerkError ? error : null;
+      const { message } = error instanceof Error ? error : { message: String(error) };
+      log('deploy.failed', { target: name, kind, release, by, code: known?.code ?? 'bug', message });
+      if (id !== null) await takeBack({ id, order, site, switches }, known?.message ?? 'internal error');
       throw error;
     } finally {
+      if (id !== null) journal.saveSteps(id, record.steps);
       claim.release();
-      for (const node of nodes) node.cool();
+      for (const node of site.nodes) node.cool();
     }
   }
 
-  async function afterRetiring(name: string, emit: OnDeployEvent): Promise<void> {
-    const earlier = retiring.get(name);
-    if (earlier === undefined) return;
-    const begin = nowMs();
-    const timer = setInterval(
-      () =>
-        emit({
-          event: 'progress',
-          step: 'Start',
-          what: 'waiting for the release before to finish its requests',
-          ms: nowMs() - begin,
-        }),
-      5_000,
-    );
-    await earlier.catch(() => undefined);
-    clearInterval(timer);
+  function beginDeploy({ target, kind, release, commit, ref, by }: DeployOrder): number {
+    const previous = journal.target(target)?.current ?? null;
+    const refs = { ref: ref?.name ?? null, refFrom: ref?.from ?? null };
+    return journal.beginDeploy({ target, kind, release, previous, commit, ...refs, by });
+  }
+
+  function saveRelease(
+    { target, release, commit, subject, artifact, spec, by }: DeployOrder,
+    durationMs: number,
+  ): void {
+    const createdAt = new Date(nowMs()).toISOString();
+    journal.saveRelease({ target, release, commit, subject, artifact, spec, createdAt, createdBy: by, durationMs });
   }
 
   /** A rollback's artifact may be gone from disk: git still has the tree, and the same tree packs to the same bytes. */
@@ -213,163 +154,57 @@ export function createDeployer(options: DeployerOptions) {
     });
   }
 
-  async function prepareAll(
-    order: DeployOrder,
-    nodes: readonly Node[],
-    signal: AbortSignal,
-    emit: OnDeployEvent,
-  ): Promise<{ node: Node; result: PrepareResult }[]> {
-    const { target, release, spec } = order;
-    const instance = instanceName(target, options.environment(target).suffix);
-    return Promise.all(
-      nodes.map(async (node, index) => {
-        const rendered = await render(node, order);
-        const result = (await node.request(
-          {
-            op: 'prepare',
-            instance,
-            target: targetName(target),
-            release,
-            artifact: order.artifact,
-            site: rendered.site,
-            services: order.setUpServices ? rendered.services : [],
-            python: spec.python,
-            requirements: spec.requirements,
-            requirementsNamed: spec.requirementsNamed,
-            generation: spec.generation,
-            build: spec.build,
-            releaseCommand: order.runReleaseCommand && index === 0 ? spec.release : null,
-            buildEnvironment: rendered.buildEnvironment,
-            environment: rendered.environment,
-            startLabel: rendered.startLabel,
-            health: planHealthcheck(spec),
-            timeoutMs: spec.timeoutMs,
-            override: order.override,
-            pipTimeoutMs: PIP_LIMIT_MS,
-          },
-          {
-            timeoutMs: PREPARE_LIMIT_MS,
-            signal,
-            artifact: (): Readable => readArtifact(data, order.artifact),
-            onEvent: (event: AgentEvent) => {
-              if (event.event !== 'log' && event.event !== 'result' && event.event !== 'send') emit(event);
-              // The next agent starts while the site boots, so that the switch does not wait for it.
-              if (event.event === 'step' && event.step === 'Start') node.warm();
-            },
-          },
-        )) as PrepareResult;
-        return { node, result };
-      }),
-    );
-  }
-
-  async function activateAll(
-    order: DeployOrder,
-    nodes: readonly Node[],
-    serving: Readonly<Record<string, Serving>>,
-  ): Promise<{ node: Node; result: ActivateResult }[]> {
-    const instance = instanceName(order.target, options.environment(order.target).suffix);
-    const done: { node: Node; result: ActivateResult }[] = [];
-    for (const node of nodes) {
-      const serve = serving[node.name];
-      if (serve === undefined) continue;
-      try {
-        const result = (await node.request(
-          { op: 'activate', instance, serve },
-          { timeoutMs: ACTIVATE_LIMIT_MS },
-        )) as ActivateResult;
-        done.push({ node, result });
-      } catch (error) {
-        await putBack(order, done);
-        throw error;
-      }
-    }
-    return done;
-  }
-
-  /** The others are switched back to what they served; their old processes still run. */
-  async function putBack(order: DeployOrder, done: readonly { node: Node; result: ActivateResult }[]): Promise<void> {
-    const instance = instanceName(order.target, options.environment(order.target).suffix);
-    for (const { node, result } of done) {
-      if (result.previous === null) continue;
-      await node
-        .request({ op: 'activate', instance, serve: result.previous }, { timeoutMs: ACTIVATE_LIMIT_MS })
-        .catch((error: unknown) => {
-          log('deploy.compensation_failed', {
-            target: targetName(order.target),
-            node: node.name,
-            message: String(error),
-          });
-        });
-    }
-  }
-
   /** The branch, its place as HEAD, and the name under which the release can be fetched. */
   async function moveRefs(order: DeployOrder): Promise<void> {
     const repository = openRepository(data, order.target);
     if (order.ref !== null) await repository.moveRef(order.ref.name, order.ref.from, order.commit);
-    if (order.kind === 'push' || order.kind === 'deploy')
-      await repository.setRefs(new Map([[releaseRef(order.release), order.commit]]));
-    if (order.ref !== null && order.ref.name !== journal.target(order.target)?.branch)
-      await repository.setHead(order.ref.name);
+    if (makesRelease(order)) await repository.setRefs(new Map([[releaseRef(order.release), order.commit]]));
+    if (order.ref === null || order.ref.name === journal.target(order.target)?.branch) return;
+    await repository.setHead(order.ref.name);
   }
 
+  /** Puts ref and nodes back. What cannot be asked now stays open in the journal; the next deploy or start settles it. */
   async function takeBack(
-    order: DeployOrder,
-    nodes: readonly Node[],
-    activated: readonly { node: Node; result: ActivateResult }[],
+    failed: { id: number; order: DeployOrder; site: Site; switches: Switches | null },
+    reason: string,
   ): Promise<void> {
-    await putBack(order, activated);
-    const instance = instanceName(order.target, options.environment(order.target).suffix);
-    const keep = journal
-      .releases(order.target)
-      .map(({ release }) => release)
-      .filter((release) => release !== order.release || order.kind === 'rollback' || order.kind === 'restart');
-    await Promise.all(
-      nodes.map((node) =>
-        node.request({ op: 'abandon', instance, keep }, { timeoutMs: 120_000 }).catch((error: unknown) => {
-          log('deploy.abandon_failed', { target: targetName(order.target), node: node.name, message: String(error) });
-        }),
-      ),
-    );
+    const { id, order, site, switches } = failed;
+    const { target, release, kind, ref } = order;
+    try {
+      const repository = openRepository(data, target);
+      if (ref !== null && switches !== null && ref.from !== order.commit) {
+        const moved = (await repository.readRef(ref.name)) === order.commit;
+        if (moved) await repository.moveRef(ref.name, order.commit, ref.from);
+      }
+      await abandonAll(site, switches, keptReleases(journal, order));
+      journal.failDeploy({ id, target, release, kind }, reason);
+    } catch (error) {
+      log('deploy.take_back_failed', { target: targetName(target), release, message: String(error) });
+    }
+  }
+
+  function settle(deploy: DeployRecord): Promise<Settled> {
+    return settleDeploy({ data, journal }, deploy, siteOf(deploy.target));
   }
 
   /** After the pusher has been told: the old process finishes its requests, old releases go. */
-  function retireLater(target: Target, spec: ReleaseSpec, deployId: number): void {
+  function retireLater(target: Target, deployId: number): void {
     const name = targetName(target);
-    const work = retire(target, spec)
+    const work = retire(target)
       .then(() => journal.setRetired(deployId))
       .catch((error: unknown) => log('deploy.retire_failed', { target: name, message: String(error) }))
-      .finally(() => {
-        if (retiring.get(name) === work) retiring.delete(name);
-      });
-    retiring.set(name, work);
+      .finally(() => retiring.delete(work));
+    retiring.add(work);
   }
 
-  async function retire(target: Target, spec: ReleaseSpec): Promise<void> {
+  async function retire(target: Target): Promise<void> {
     const current = journal.target(target)?.current ?? null;
-    const others = journal
-      .releases(target)
-      .map(({ release }) => release)
-      .filter((release) => release !== current);
-    const kept = others.slice(0, spec.keepReleases);
-    const dropped = others.slice(spec.keepReleases);
-    const instance = instanceName(target, options.environment(target).suffix);
-    await Promise.all(
-      nodesOf(target).map((node) =>
-        node.request(
-          {
-            op: 'retire',
-            instance,
-            timeoutMs: spec.timeoutMs,
-            healthPath: spec.healthcheck.path,
-            host: spec.domains[0] ?? 'localhost',
-            keep: kept,
-          },
-          { timeoutMs: spec.timeoutMs * 2 + 60_000 },
-        ),
-      ),
-    );
+    const releases = journal.releases(target);
+    const serving = releases.find(({ release }) => release === current);
+    if (serving === undefined) return;
+    const others = releases.map(({ release }) => release).filter((release) => release !== current);
+    const dropped = others.slice(serving.spec.keepReleases);
+    await retireAll(siteOf(target), serving.spec, others.slice(0, serving.spec.keepReleases));
     journal.dropReleases(target, dropped);
     const repository = openRepository(data, target);
     await repository.deleteRefs(dropped.map(releaseRef));
@@ -379,22 +214,20 @@ export function createDeployer(options: DeployerOptions) {
 
   return {
     run,
+    settle,
     retire,
-    nodesOf,
-    moveRefs,
+    nodesOf: (target: Target): readonly Node[] => siteOf(target).nodes,
     /** Resolves when nothing drains any more. */
     async settled(): Promise<void> {
-      while (retiring.size > 0) await Promise.allSettled(retiring.values());
+      while (retiring.size > 0) await Promise.allSettled(retiring);
     },
   };
 }
 
-export function releaseRef(release: number): string {
-  return `refs/kraftwerk/releases/v${release}`;
-}
-
-export function siteUrl(spec: Pick<ReleaseSpec, 'domains'>, port: number): string {
-  return `http://${spec.domains[0] ?? 'localhost'}${port === 80 ? '' : `:${port}`}`;
+function aborted(): KraftwerkError {
+  return new KraftwerkError('deploy.aborted', 'the client went away before the new release served', {
+    reason: 'cancelled',
+  });
 }
 
 /** Passes events on and keeps the times of the steps. */

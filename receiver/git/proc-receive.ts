@@ -4,7 +4,7 @@
  * @see git's Documentation/githooks, "proc-receive"
  */
 import { randomBytes } from 'node:crypto';
-import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { CommitId } from '../../node-agent/protocol.ts';
@@ -64,7 +64,12 @@ export async function startHookServer(data: string, onError: (error: unknown) =>
   // Short and in a folder of our own: a socket's path may have 107 bytes.
   const folder = join('/tmp', `kraftwerk-${process.getuid?.() ?? 0}-${randomBytes(6).toString('hex')}`);
   const path = join(folder, 'hook.sock');
+  const note = join(data, 'hook-folder');
   await mkdir(hooks, { recursive: true, mode: 0o700 });
+  // The data folder is ours alone: the folder of a receiver that was killed has no listener any more.
+  const stale = await readFile(note, 'utf8').catch(() => '');
+  if (/^\/tmp\/kraftwerk-[0-9]+-[0-9a-f]{12}$/.test(stale)) await rm(stale, { recursive: true, force: true });
+  await writeFile(note, folder);
   await writeFile(join(hooks, 'proc-receive'), HOOK, { mode: 0o755 });
   await chmod(join(hooks, 'proc-receive'), 0o755);
   await mkdir(folder, { mode: 0o700 });

@@ -1,0 +1,173 @@
+/** Starts a release in the idle slot, on trial, and says what its last words mean when that fails. */
+import { waitForHealth } from './health.ts';
+import { type SiteLayout, type Slot, slotOf, socketFromRoot } from './layout.ts';
+import { hasEndMark, linesSince, logEnd } from './logs.ts';
+import { drain, readService, startTrial, stopSlot, waitForSlots, waitUntil } from './processes.ts';
+import { type BootName, KraftwerkError, type PrepareRequest, parseBootName } from './protocol.ts';
+import { newestBoot, readCurrent } from './releases.ts';
+import type { System } from './system.ts';
+import { gone, step, stopIfGone, type Work, withHeartbeat } from './work.ts';
+
+const LOG_LINES = 20;
+
+/** Starts the release in the idle slot, on trial, and watches it until it is healthy. */
+export async function startRelease(request: PrepareRequest, work: Work): Promise<BootName> {
+  const { system, site, signal } = work;
+  const serving = readCurrent(system, site);
+  const slot: Slot = serving !== null && slotOf(serving.boot) === 'a' ? 'b' : 'a';
+  await waitForSlots(system, site, signal);
+  // What still drains there is given the time that the site's requests may take.
+  await withHeartbeat(work, 'Start', 'waiting for the release before to finish its requests', () =>
+    emptySlot(request, work, slot),
+  );
+  const boot = nextBoot(system, site, slot);
+  system.makeFolder(site.boot(boot), 0o750);
+  if (serving?.release !== request.release)
+    system.pointLink(site.runLink(request.release), `../../../../run/kraftwerk/${site.instance}/${boot}`);
+
+  const logStart = logEnd(system, site, slot);
+  const folder = site.slot(slot);
+  let pid = 0;
+  await step(work, 'Start', async () => {
+    startTrial(system, site, request.release, boot, slot);
+    const settled = await waitUntil(
+      system,
+      () => readService(system, folder).state === 'run' || hasEndMark(system, site, slot, logStart),
+      10_000,
+      signal,
+    );
+    pid = readService(system, folder).pid;
+    if (!settled)
+      throw await processError(request, work, slot, logStart, 'node.runit', 'runit did not start it within 10 s');
+    return { detail: request.startLabel };
+  });
+  stopIfGone(work, 'Start');
+  system.failpoint('prepare.started');
+
+  const alive = (): boolean => {
+    const now = readService(system, folder);
+    return now.state === 'run' && now.pid === pid;
+  };
+  await step(work, 'Health', async (progress) => {
+    progress('waiting for its first answer');
+    const verdict = await waitForHealth(system, socketFromRoot(site, boot), request.health, alive, signal);
+    if (verdict.healthy)
+      return { detail: `GET ${request.health.path} ${verdict.status} in ${Math.round(verdict.ms)} ms` };
+    if (verdict.why === 'aborted') throw gone('Health');
+    throw await healthError(request, work, slot, logStart, verdict);
+  });
+  if (request.health.settleMs > 0) {
+    await step(work, 'Settle', async (progress) => {
+      progress('watching it live on');
+      await waitUntil(system, () => !alive(), request.health.settleMs, signal);
+      if (signal.aborted) throw gone('Settle');
+      if (alive()) return { detail: `lived on for ${request.health.settleMs / 1000} s` };
+      throw await processError(
+        request,
+        work,
+        slot,
+        logStart,
+        'health.died',
+        `its process ended within ${request.health.settleMs / 1000} s of its health check`,
+      );
+    });
+  }
+  system.failpoint('prepare.healthy');
+  return boot;
+}
+
+/** What an earlier deploy has left running in the slot finishes its requests first. */
+async function emptySlot(request: PrepareRequest, { system, site }: Work, slot: Slot): Promise<void> {
+  const boot = newestBoot(system, site, slot);
+  const { state, wantsUp } = readService(system, site.slot(slot));
+  if (boot !== null && state === 'run' && wantsUp) {
+    await drain(
+      system,
+      site,
+      { boot },
+      { healthPath: request.health.path, host: request.health.host, timeoutMs: request.timeoutMs },
+    );
+  }
+  await stopSlot(system, site, slot, request.timeoutMs);
+}
+
+/** Serial numbers of boots only rise, so that no socket's path is ever used twice: gunicorn removes its path when it ends. */
+function nextBoot(system: System, site: SiteLayout, slot: Slot): BootName {
+  const file = `${site.notes}/boots`;
+  const next = Number(system.readText(file) ?? '0') + 1;
+  system.writeFile(file, `${next}\n`);
+  return parseBootName(`${slot}.${next}`, 'boot');
+}
+
+async function processError(
+  request: PrepareRequest,
+  work: Work,
+  slot: Slot,
+  logStart: number,
+  code: string,
+  what: string,
+): Promise<KraftwerkError> {
+  const { system, site } = work;
+  // The end mark comes through the same pipe as the last words: when it is there, they are.
+  if (readService(system, site.slot(slot)).state !== 'run')
+    await waitUntil(system, () => hasEndMark(system, site, slot, logStart), 2_000);
+  const lines = linesSince(system, site, slot, logStart, LOG_LINES);
+  return new KraftwerkError(code, `v${request.release} not deployed: ${what}`, {
+    step: code === 'node.runit' ? 'Start' : 'Health',
+    lines,
+    exit: 'unhealthy',
+    ...explain(lines, request),
+  });
+}
+
+async function healthError(
+  request: PrepareRequest,
+  work: Work,
+  slot: Slot,
+  logStart: number,
+  verdict: { why: string; status: number | null; tries: number },
+): Promise<KraftwerkError> {
+  const { health } = request;
+  const what = {
+    died: 'its process ended before it answered',
+    status: `its health check answered ${verdict.status} ${times(verdict.tries)}`,
+    silent: `its health check did not answer within ${health.timeoutMs / 1000} s, ${times(verdict.tries)}`,
+    boot: `it did not answer within ${health.bootMs / 1000} s of its start`,
+  }[verdict.why];
+  const error = await processError(request, work, slot, logStart, `health.${verdict.why}`, what ?? verdict.why);
+  if (error.hints.length > 0 || verdict.why !== 'status') return error;
+  const hint =
+    verdict.status === 400
+      ? `is ${health.host} in Django’s ALLOWED_HOSTS? The check asks with that Host`
+      : verdict.status === 404
+        ? `does the site answer GET ${health.path}? Choose another: healthcheck: /path`
+        : null;
+  return new KraftwerkError(error.code, error.message, {
+    step: 'Health',
+    lines: error.lines,
+    exit: 'unhealthy',
+    reason: verdict.status === null ? 'unhealthy' : `health check answered ${verdict.status}`,
+    ...(hint && { hint }),
+  });
+}
+
+function times(count: number): string {
+  return count === 1 ? 'once' : count === 2 ? 'twice' : count === 10 ? 'ten times' : `${count} times`;
+}
+
+/** What the last words of a process say about the cause. */
+function explain(lines: readonly string[], request: PrepareRequest): { hint?: string; reason: string } {
+  const text = lines.join('\n');
+  const module = /ModuleNotFoundError: No module named '([^']+)'/.exec(text)?.[1];
+  if (module !== undefined)
+    return {
+      hint: `is ${module} in ${request.requirements ?? 'requirements.txt'}, or the path of wsgi: right?`,
+      reason: `no module named ${module}`,
+    };
+  if (/Failed to find attribute '([^']+)'/.test(text))
+    return { hint: 'name the callable: wsgi: module:callable', reason: 'wsgi callable not found' };
+  if (/class uri .* invalid or not found|Error: class uri/.test(text))
+    return { hint: 'worker_class needs a package: add it to the requirements', reason: 'worker class not found' };
+  if (/ImportError|SyntaxError|Worker failed to boot/.test(text)) return { reason: 'the site cannot be imported' };
+  return { reason: 'unhealthy' };
+}

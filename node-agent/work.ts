@@ -1,0 +1,108 @@
+/** What every request works with, and the steps, heartbeats and commands that a deploy is made of. */
+import type { Readable } from 'node:stream';
+import type { SiteLayout } from './layout.ts';
+import { type DeployEvent, KraftwerkError, type PrepareRequest, type StepName } from './protocol.ts';
+import { DEFAULT_PATH, type System } from './system.ts';
+
+/** What a request works with. */
+export interface Work {
+  system: System;
+  site: SiteLayout;
+  httpPort: number;
+  emit(event: DeployEvent): void;
+  /** Asks the receiver for the artifact and gives the stream on which it comes. */
+  receiveArtifact(): Readable;
+  /** Runs under the site's lock, which every request but `retire` holds all the time. */
+  locked<T>(body: () => Promise<T>): Promise<T>;
+  /** The client went away, or the receiver did. Heeded until activation. */
+  signal: AbortSignal;
+}
+
+const HEARTBEAT_MS = 5_000;
+const COMMAND_LIMIT_MS = 1_800_000;
+
+export async function step<T extends { detail: string; quiet?: boolean }>(
+  work: Work,
+  name: StepName,
+  body: (progress: (what: string) => void) => Promise<T>,
+): Promise<T> {
+  const begin = work.system.nowMs();
+  const result = await withHeartbeat(work, name, '', body);
+  work.emit({
+    event: 'step',
+    step: name,
+    detail: result.detail,
+    ms: work.system.nowMs() - begin,
+    ...(result.quiet && { quiet: true }),
+  });
+  return result;
+}
+
+/** Anything that takes longer says so every few seconds. */
+export async function withHeartbeat<T>(
+  work: Work,
+  name: StepName,
+  what: string,
+  body: (progress: (what: string) => void) => Promise<T>,
+): Promise<T> {
+  const begin = work.system.nowMs();
+  let current = what;
+  const timer = setInterval(() => {
+    work.emit({ event: 'progress', step: name, what: current || name.toLowerCase(), ms: work.system.nowMs() - begin });
+  }, HEARTBEAT_MS);
+  try {
+    return await body((next) => {
+      current = next;
+    });
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+/** `build` or `release` of kraftwerk.yaml: the project's own shell command, in its tree. */
+export async function runStep(
+  request: PrepareRequest,
+  work: Work,
+  name: 'Build' | 'Release',
+  command: string,
+  cwd: string,
+  environment: Readonly<Record<string, string>>,
+): Promise<void> {
+  const { system, site } = work;
+  await step(work, name, async (progress) => {
+    progress(command);
+    const result = await system.run(['/bin/sh', '-c', command], {
+      cwd,
+      env: { ...environment, VIRTUAL_ENV: `${cwd}/venv`, PATH: `${cwd}/venv/bin:${DEFAULT_PATH}` },
+      timeoutMs: COMMAND_LIMIT_MS,
+      signal: work.signal,
+      jobFile: site.job,
+      onLine: (line) => work.emit({ event: 'output', step: name, line }),
+    });
+    stopIfGone(work, name);
+    if (result.code === 0) return { detail: command };
+    const how = result.timedOut
+      ? `took longer than ${COMMAND_LIMIT_MS / 60_000} minutes`
+      : `ended with ${result.code === null ? 'a signal' : `exit code ${result.code}`}`;
+    throw new KraftwerkError(`${name.toLowerCase()}.failed`, `${name.toLowerCase()} command "${command}" ${how}`, {
+      step: name,
+      hint:
+        name === 'Release'
+          ? 'its output is above; -o skip-release deploys without it'
+          : 'its output is above; it runs in the new tree, without the site’s variables',
+      reason: `${name.toLowerCase()} command failed`,
+    });
+  });
+  void request;
+}
+
+export function stopIfGone(work: Work, at: StepName): void {
+  if (work.signal.aborted) throw gone(at);
+}
+
+export function gone(at: StepName): KraftwerkError {
+  return new KraftwerkError('deploy.aborted', 'the client went away before the new release served', {
+    step: at,
+    reason: 'cancelled',
+  });
+}

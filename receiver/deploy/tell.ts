@@ -1,0 +1,97 @@
+/** Runs a deploy and tells it to whoever asked, line by line: pushes and commands alike. What was said is kept. */
+import { randomBytes } from 'node:crypto';
+import { type ExitName, KraftwerkError } from '../../node-agent/protocol.ts';
+import type { DeployKind, Journal } from '../journal.ts';
+import { type Target, targetName } from '../target.ts';
+import { formatError, formatEvent, labelled } from '../transcript.ts';
+import type { Deployer, DeployOrder } from './deploy.ts';
+
+export type SayLines = (lines: readonly string[]) => void;
+
+export interface TellServices {
+  journal: Journal;
+  deployer: Deployer;
+  log(event: string, fields: Record<string, unknown>): void;
+}
+
+export interface Audience {
+  target: Target;
+  /** The client is gone. */
+  signal: AbortSignal;
+  say(line: string): void;
+}
+
+export interface Told {
+  /** Why nothing new serves, in a few words; null: it does. */
+  rejected: string | null;
+  exit: ExitName;
+}
+
+const DONE: Readonly<Record<DeployKind, string>> = {
+  push: 'live',
+  deploy: 'live',
+  rollback: 'live again',
+  restart: 'restarted',
+};
+
+/** @param prepare gives the order, or says in a few words why there is none; what it throws is told like any failure */
+export async function tellDeploy(
+  { target, signal, say }: Audience,
+  { journal, deployer, log }: TellServices,
+  prepare: (sayLines: SayLines) => Promise<DeployOrder | string>,
+): Promise<Told> {
+  const lines: string[] = [];
+  const sayLines: SayLines = (more) => {
+    lines.push(...more);
+    for (const line of more) say(line);
+  };
+  const before = journal.target(target);
+  let begun: { id: number; release: number } | null = null;
+  try {
+    const order = await prepare(sayLines);
+    if (typeof order === 'string') return { rejected: order, exit: 'ok' };
+    const outcome = await deployer.run(
+      order,
+      signal,
+      (event) => sayLines(formatEvent(event)),
+      (id) => {
+        begun = { id, release: order.release };
+      },
+    );
+    const done = `v${outcome.release} ${DONE[order.kind]} in ${(outcome.ms / 1000).toFixed(1)}s`;
+    sayLines(labelled('success', `${done}   ${outcome.url}`));
+    return { rejected: null, exit: 'ok' };
+  } catch (error) {
+    const known = error instanceof KraftwerkError ? error : reportBug(error, log);
+    sayLines(formatError(known));
+    const current = before?.current ?? null;
+    sayLines(labelled('hint', whatServes(target, current, before?.stopped ?? false, releaseOf(begun))));
+    const still = current === null ? '' : `; v${current} still live`;
+    return { rejected: `${known.reason ?? known.step?.toLowerCase() ?? 'not deployed'}${still}`, exit: known.exit };
+  } finally {
+    const id = (begun as { id: number } | null)?.id;
+    if (id !== undefined) journal.saveTranscript(id, lines.join('\n'));
+  }
+}
+
+function releaseOf(begun: { release: number } | null): number | null {
+  return begun?.release ?? null;
+}
+
+/** @param release whose log tells more; null: there is none */
+function whatServes(target: Target, current: number | null, stopped: boolean, release: number | null): string {
+  const name = targetName(target);
+  const log = release === null ? '' : ` Log: ssh kraftwerk@HOST logs ${name} --release v${release}`;
+  if (current === null) return `nothing serves ${name} yet.${log}`;
+  return `v${current} is still ${stopped ? 'stopped' : 'serving'}.${log}`;
+}
+
+/** The user gets one line and an id; the log gets the stack. */
+function reportBug(error: unknown, log: TellServices['log']): KraftwerkError {
+  const id = randomBytes(4).toString('hex');
+  log('deploy.bug', { id, stack: error instanceof Error ? error.stack : String(error) });
+  return new KraftwerkError('receiver.bug', `internal error ${id}`, {
+    hint: "the receiver's log tells more under this id",
+    reason: `internal error ${id}`,
+  });
+}
