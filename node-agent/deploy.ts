@@ -14,7 +14,7 @@ import {
   type Serving,
 } from './protocol.ts';
 import { listReleases, newestBoot, pointCurrent, prune, readCurrent, readNotes } from './releases.ts';
-import { fill, reloadNginx, swapSite, testSite, waitForHost } from './site.ts';
+import { fill, reloadNginx, servingWorkers, swapSite, testSite, waitForHost } from './site.ts';
 import { startRelease } from './start-release.ts';
 import { processStart } from './system.ts';
 import { syncFolder } from './virtualenv.ts';
@@ -86,6 +86,7 @@ export async function activate(request: ActivateRequest, work: Work): Promise<Ac
   system.failpoint('activate.begin');
   // Before the first release there is nothing to serve: then the link comes first, else nginx would answer 502 for a moment.
   if (previous === null) pointCurrent(system, site, request.serve);
+  const workers = servingWorkers(system, site.node);
   const swap = text === null ? { changed: false, restore: () => undefined } : await swapSite(system, site, text);
   system.failpoint('activate.nginx');
   try {
@@ -101,7 +102,8 @@ export async function activate(request: ActivateRequest, work: Work): Promise<Ac
   }
   if (first) {
     const host = /^\s*server_name\s+(\S+?);?(?:\s|$)/m.exec(text ?? '')?.[1];
-    if (host !== undefined) await waitForHost(system, work.httpPort, host, 2_000);
+    if (host !== undefined)
+      await waitForHost(system, site.node, { port: work.httpPort, host, before: workers, limitMs: 2_000 });
   }
   return { httpPort: work.httpPort };
 }

@@ -23,7 +23,7 @@ async function main(): Promise<void> {
   // What waits for a reader stays small: whoever sends much awaits it.
   const send = async (event: AgentEvent): Promise<void> => {
     if (process.stdout.write(`${JSON.stringify(event)}\n`) || gone.signal.aborted) return;
-    await Promise.race([once(process.stdout, 'drain'), once(gone.signal, 'abort')]);
+    await once(process.stdout, 'drain', { signal: gone.signal }).catch(() => undefined);
   };
   const gone = new AbortController();
   try {

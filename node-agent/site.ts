@@ -189,8 +189,25 @@ export async function swapSite(
   return { changed: true, restore };
 }
 
-/** Waits until nginx answers for `host` at all: an unknown one it closes without a word. */
-export function waitForHost(system: System, port: number, host: string, limitMs: number): Promise<boolean> {
+/** nginx's workers that take new requests; one that is about to end says so in its title. */
+export function servingWorkers(system: System, node: NodeLayout): string[] {
+  const { pid } = readService(system, nginxService(node));
+  const children = (system.readText(`/proc/${pid}/task/${pid}/children`) ?? '')
+    .split(' ')
+    .filter((child) => child !== '');
+  return children.filter((child) => !(system.readText(`/proc/${child}/cmdline`) ?? '').includes('shutting down'));
+}
+
+/**
+ * Waits until nginx answers for `host`: an unknown one it closes without a word.
+ * @param before the workers before the reload: they know nothing of the host, and take requests for a moment longer
+ */
+export async function waitForHost(
+  system: System,
+  node: NodeLayout,
+  { port, host, before, limitMs }: { port: number; host: string; before: readonly string[]; limitMs: number },
+): Promise<void> {
   const request = `HEAD /.kraftwerk-ready HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
-  return waitForAnswer(system, port, request, limitMs);
+  const replaced = (): boolean => servingWorkers(system, node).every((worker) => !before.includes(worker));
+  if (await waitForAnswer(system, port, request, limitMs)) await waitUntil(system, replaced, limitMs);
 }

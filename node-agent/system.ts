@@ -33,10 +33,14 @@ export type System = ReturnType<typeof createSystem>;
 
 /**
  * @param environment `KRAFTWERK_FAILPOINT=op:name:n:effect` makes the n-th operation `name` of an agent that runs `op`
- *   fail with the errno `effect`, or with `kill` end the agent as kill -9 would. For tests of crash safety.
+ *   fail with the errno `effect`, or with `kill` end the agent as kill -9 would, with `kill-both` the receiver, too.
+ *   `@FILE` reads that from a file. For tests of crash safety.
  */
 export function createSystem(environment: Readonly<Record<string, string | undefined>>) {
-  const [failOp, failName, failAt, failEffect] = (environment.KRAFTWERK_FAILPOINT ?? '').split(':');
+  const setting = environment.KRAFTWERK_FAILPOINT ?? '';
+  // A file can be changed between requests, while the receiver runs.
+  const chosen = setting.startsWith('@') ? (orMissing(() => fs.readFileSync(setting.slice(1), 'utf8')) ?? '') : setting;
+  const [failOp, failName, failAt, failEffect] = chosen.trim().split(':');
   const counts = new Map<string, number>();
   let operation = '';
 
@@ -46,7 +50,8 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     const count = (counts.get(name) ?? 0) + 1;
     counts.set(name, count);
     if (count !== Number(failAt)) return;
-    if (failEffect === 'kill') process.kill(process.pid, 'SIGKILL');
+    if (failEffect === 'kill-both') process.kill(process.ppid, 'SIGKILL');
+    if (failEffect?.startsWith('kill')) process.kill(process.pid, 'SIGKILL');
     throw Object.assign(new Error(`${failEffect}: failpoint ${name} ${count}`), { code: failEffect });
   }
 

@@ -23,6 +23,15 @@ export interface GitServices extends PushServices {
   draining(): boolean;
 }
 
+/** @throws KraftwerkError `receiver.draining` */
+export function refuseWhileDraining({ draining }: Pick<GitServices, 'draining'>): void {
+  if (!draining()) return;
+  throw new KraftwerkError('receiver.draining', 'the receiver is about to end and begins nothing new', {
+    hint: 'try again in a minute',
+    exit: 'busy',
+  });
+}
+
 type Streams = Pick<ExecSession, 'identity' | 'stdin' | 'stdout' | 'stderr' | 'signal' | 'gitProtocol'>;
 
 /** @returns the exit code for the client */
@@ -60,11 +69,7 @@ function findTarget(identity: Identity, service: GitService, path: string, servi
 async function receive(session: Streams, target: Target, services: GitServices): Promise<number> {
   const { identity, stderr, signal } = session;
   const name = targetName(target);
-  if (services.draining())
-    throw new KraftwerkError('receiver.draining', 'the receiver is about to end and takes no more pushes', {
-      hint: 'push again in a minute',
-      exit: 'busy',
-    });
+  refuseWhileDraining(services);
   const environment = services.environment(target);
   const lock: Lock = await services.locks.acquire(name, identity.name, 'git push', signal, (holder, waitedMs) => {
     const waited = waitedMs > 0 ? ` … ${Math.round(waitedMs / 1000)}s` : '';

@@ -227,10 +227,18 @@ export function openJournal(file: string, now: () => Date) {
         ...key(target),
         limit,
       ).map(readDeploy),
-    /** The last deploy that made or went for a release. */
+    /** The deploy that put the current release in its place; a restart does not count. */
+    deployOfCurrent(target: Target): DeployRecord | null {
+      const row = one(
+        "SELECT * FROM deploys WHERE id = (SELECT max(id) FROM deploys WHERE project = ? AND environment = ? AND phase = 'done' AND kind <> 'restart')",
+        ...key(target),
+      );
+      return row === undefined ? null : readDeploy(row);
+    },
+    /** The deploy that made a release, or tried to; where that one is not kept, the last that went back to it. */
     deployOf(target: Target, release: number): DeployRecord | null {
       const row = one(
-        "SELECT * FROM deploys WHERE project = ? AND environment = ? AND release = ? ORDER BY kind = 'restart', id DESC LIMIT 1",
+        "SELECT * FROM deploys WHERE project = ? AND environment = ? AND release = ? ORDER BY kind IN ('push', 'deploy') DESC, kind = 'restart', id DESC LIMIT 1",
         ...key(target),
         release,
       );

@@ -29,7 +29,9 @@ function overview({ commands, identity, json, receiver, stdout }: CommandContext
     printJson(stdout, usable.map(toJson));
     return;
   }
-  const lines = printPairs(usable.map((command) => [`  ${command.name} ${command.usage}`.trimEnd(), command.summary]));
+  const lines = printPairs(
+    usable.map((command) => [`  ${command.name} ${withoutOptions(command.usage)}`.trimEnd(), command.summary]),
+  );
   stdout.write(
     `kraftwerk ${receiver.version}\n\n` +
       'git push deploys: git remote add live kraftwerk@HOST:PROJECT/ENVIRONMENT\n\n' +
@@ -45,6 +47,10 @@ function describe({ json, stdout }: CommandContext, command: Command): void {
   const aliases = command.aliases.length === 0 ? '' : `also: ${command.aliases.join(', ')}\n`;
   const examples = command.examples.map((example) => `  ssh kraftwerk@HOST ${example}\n`).join('');
   stdout.write(`${usageLine(command)}\n\n${command.summary}\n${aliases}\nexamples:\n${examples}`);
+}
+
+function withoutOptions(usage: string): string {
+  return usage.replace(/ *\[-[^\]]*\]/g, '').trim();
 }
 
 function toJson({ name, aliases, summary, usage, examples }: Command): object {

@@ -1,10 +1,37 @@
-/** All SSH commands. */
+/** All SSH commands, in the order of `help`. */
 import type { Command } from './command.ts';
+import { deploy } from './deploy.ts';
 import { help } from './help.ts';
 import { keys } from './keys.ts';
 import { keysAdd } from './keys-add.ts';
 import { keysRemove } from './keys-remove.ts';
+import { logs } from './logs.ts';
+import { projects } from './projects.ts';
+import { ps } from './ps.ts';
+import { releases } from './releases.ts';
+import { restart } from './restart.ts';
+import { rollback } from './rollback.ts';
+import { start } from './start.ts';
+import { status } from './status.ts';
+import { stop } from './stop.ts';
 import { version } from './version.ts';
 import { whoami } from './whoami.ts';
 
-export const COMMANDS: readonly Command[] = [help, version, whoami, keys, keysAdd, keysRemove];
+export const COMMANDS: readonly Command[] = [
+  help,
+  version,
+  whoami,
+  projects,
+  status,
+  logs,
+  ps,
+  restart,
+  stop,
+  start,
+  releases,
+  rollback,
+  deploy,
+  keys,
+  keysAdd,
+  keysRemove,
+];

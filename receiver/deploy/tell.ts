@@ -46,7 +46,8 @@ export async function tellDeploy(
     for (const line of more) say(line);
   };
   const before = journal.target(target);
-  let begun: { id: number; release: number } | null = null;
+  let deployId: number | null = null;
+  let release: number | null = null;
   try {
     const order = await prepare(sayLines);
     if (typeof order === 'string') return { rejected: order, exit: 'ok' };
@@ -55,7 +56,8 @@ export async function tellDeploy(
       signal,
       (event) => sayLines(formatEvent(event)),
       (id) => {
-        begun = { id, release: order.release };
+        deployId = id;
+        release = order.release;
       },
     );
     const done = `v${outcome.release} ${DONE[order.kind]} in ${(outcome.ms / 1000).toFixed(1)}s`;
@@ -65,17 +67,12 @@ export async function tellDeploy(
     const known = error instanceof KraftwerkError ? error : reportBug(error, log);
     sayLines(formatError(known));
     const current = before?.current ?? null;
-    sayLines(labelled('hint', whatServes(target, current, before?.stopped ?? false, releaseOf(begun))));
+    sayLines(labelled('hint', whatServes(target, current, before?.stopped ?? false, release)));
     const still = current === null ? '' : `; v${current} still live`;
     return { rejected: `${known.reason ?? known.step?.toLowerCase() ?? 'not deployed'}${still}`, exit: known.exit };
   } finally {
-    const id = (begun as { id: number } | null)?.id;
-    if (id !== undefined) journal.saveTranscript(id, lines.join('\n'));
+    if (deployId !== null) journal.saveTranscript(deployId, lines.join('\n'));
   }
-}
-
-function releaseOf(begun: { release: number } | null): number | null {
-  return begun?.release ?? null;
 }
 
 /** @param release whose log tells more; null: there is none */

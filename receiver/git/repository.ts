@@ -84,6 +84,19 @@ export function openRepository(data: string, target: Target) {
       const [commit = '', subject = '', author = ''] = text.trimEnd().split('\0');
       return { commit: commit as CommitId, subject, author };
     },
+    /** First lines of commits; what is not there, or no more, is left out. */
+    async subjects(commits: readonly string[]): Promise<ReadonlyMap<string, string>> {
+      if (commits.length === 0) return new Map();
+      const text = await git(
+        ['log', '--no-walk=unsorted', '--ignore-missing', '--no-show-signature', '--format=%H%x00%s', ...commits, '--'],
+        options,
+      );
+      const pairs = text
+        .toString('utf8')
+        .split('\n')
+        .map((line) => line.split('\0'));
+      return new Map(pairs.map(([commit = '', subject = '']) => [commit, subject]));
+    },
     /** Packs what has grown loose; git decides whether it is worth it. */
     async tidy(): Promise<void> {
       await tryGit(['-c', 'gc.auto=2000', '-c', 'gc.autoDetach=false', 'gc', '--auto', '--quiet'], {

@@ -130,7 +130,15 @@ function converse(
     child.stderr.on('data', (chunk: Buffer) => {
       if (stderr.length < STDERR_BYTES) stderr += chunk.toString('utf8');
     });
-    createInterface({ input: child.stdout }).on('line', (line) => {
+    const lines = createInterface({ input: child.stdout });
+    let held = 0;
+    const hold = (until: Promise<void>): void => {
+      if (held++ === 0) lines.pause();
+      void until.finally(() => {
+        if (--held === 0) lines.resume();
+      });
+    };
+    lines.on('line', (line) => {
       let event: AgentEvent;
       try {
         event = JSON.parse(line) as AgentEvent;
@@ -146,7 +154,10 @@ function converse(
         source?.on('error', () => child.stdin.end());
         // Its end is not the end of the input: that would mean that we are gone.
         source?.pipe(child.stdin, { end: false });
-      } else options.onEvent?.(event);
+      } else {
+        const until = options.onEvent?.(event);
+        if (until !== undefined) hold(until);
+      }
     });
     child.once('close', (code, signal) => {
       if (result !== null) return finish(null);

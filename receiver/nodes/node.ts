@@ -7,7 +7,8 @@ type WithoutBase<R> = R extends AgentRequest ? Omit<R, 'node' | 'files'> : never
 export type NodeOrder = WithoutBase<AgentRequest>;
 
 export interface RequestOptions {
-  onEvent?: (event: AgentEvent) => void;
+  /** A promise holds back what comes next: the agent waits as soon as the pipe is full. */
+  onEvent?: (event: AgentEvent) => void | Promise<void>;
   /** Opened when the agent asks for it. */
   artifact?: () => Readable;
   /** Ends the request: the agent takes back what it has begun, if that is still possible. */

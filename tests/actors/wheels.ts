@@ -42,3 +42,9 @@ export function makeWheel(folder: string, name: string, version: string): void {
   mkdirSync(folder, { recursive: true });
   execFileSync('/usr/bin/python3', ['-I', '-c', WHEEL_MAKER, folder, name, version, `VERSION = "${version}"\n`]);
 }
+
+/** @throws with a message that helps, when the wheel could not be had */
+export function needWheel(name: string): void {
+  if (!hasWheel(name))
+    throw new Error(`this test installs ${name}; pip could not download it: pip download --dest build/wheels ${name}`);
+}

@@ -1,11 +1,11 @@
 // The way of a push that goes well: what the pusher sees, what serves, what is kept.
-import { existsSync, readdirSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { waitFor } from '../actors/processes.ts';
 import { createPusher, type Pusher } from '../actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
 import { agreement, get, readRef, repositoryOf } from '../actors/site.ts';
-import { waitFor } from '../actors/processes.ts';
 
 let receiver: TestReceiver;
 const pushers: Pusher[] = [];
@@ -45,7 +45,7 @@ describe('a project', () => {
       lines: [
         '-----> blog/stage  COMMIT "Add checkout"',
         '-----> Config      kraftwerk.yaml ok 0.0s',
-        '-----> Packages    nothing to install 0.0s',
+        '-----> Packages    none asked for 0.0s',
         '-----> Start       gunicorn app x2 0.0s',
         '-----> Health      GET / 200 in 0 ms 0.0s',
         '-----> Switch      v1 serves 0.0s',
@@ -97,7 +97,6 @@ describe('a project', () => {
   it('that kraftwerk init makes deploys as it is', async () => {
     const made = await receiver.kraftwerk('init', 'fresh');
     expect(made).toMatchObject({ code: 0 });
-    const { cpSync } = await import('node:fs');
     const alice = pusher('fresh', {});
     cpSync(join(receiver.folder, 'fresh'), alice.work, { recursive: true, filter: (path) => !path.includes('/.git/') });
     await alice.deploy();
@@ -125,8 +124,7 @@ describe('what was pushed', () => {
     alice.write({ 'kraftwerk.yaml': 'wsgi: app\nsrc: .\nworkers: 1\nkeep_releases: 1\n' });
     for (const version of ['one', 'two', 'three']) await alice.deploy({ 'version.txt': version });
     const releases = join(receiver.node, 'web', 'pruned-stage', 'releases');
-    await waitFor('v1 to go', () => !readdirSync(releases).includes('v1'));
-    expect(readdirSync(releases).sort()).toEqual(['v2', 'v3']);
+    await waitFor('v1 to go', () => readdirSync(releases).sort().join() === 'v2,v3');
     const repository = repositoryOf(receiver, 'pruned/stage');
     await waitFor('v1 to go from the repository', () => readRef(repository, 'refs/kraftwerk/releases/v1') === null);
     expect(readRef(repository, 'refs/kraftwerk/releases/v2')).not.toBeNull();

@@ -1,0 +1,69 @@
+/** What stop and start have in common: the lock, the nodes, what the journal keeps. */
+import { EXIT_CODES, type InstanceStatus, KraftwerkError } from '../../node-agent/protocol.ts';
+import { planHealthcheck } from '../deploy/plan.ts';
+import { instanceName, targetName } from '../target.ts';
+import { formatError, formatEvent, labelled } from '../transcript.ts';
+import type { CommandContext } from './command.ts';
+import { type Deployed, withTarget } from './run-deploy.ts';
+import { readStates } from './target-state.ts';
+
+/** @returns the exit code */
+export function changeRunning(context: CommandContext, op: 'stop' | 'start'): Promise<number> {
+  return withTarget(context, op, async (deployed) => {
+    const { receiver, stderr } = context;
+    const name = targetName(deployed.target);
+    const [state] = await readStates(receiver, [deployed.target], { memory: false });
+    const instances = state?.nodes.flatMap(({ instance }) => instance ?? []) ?? [];
+    const all = instances.length === state?.nodes.length;
+    if (all && deployed.record.stopped === (op === 'stop') && instances.every((instance) => agrees(instance, op))) {
+      stderr.write(`${name}: v${deployed.release.release} is ${op === 'stop' ? 'stopped' : 'running'} already\n`);
+      return EXIT_CODES.ok;
+    }
+    return await change(context, deployed, op);
+  });
+}
+
+function agrees(instance: InstanceStatus, op: 'stop' | 'start'): boolean {
+  const runs = instance.processes.some(({ state }) => state === 'run');
+  return op === 'stop' ? instance.stopped && !runs : !instance.stopped && runs;
+}
+
+async function change(context: CommandContext, deployed: Deployed, op: 'stop' | 'start'): Promise<number> {
+  const { identity, receiver, signal, stderr } = context;
+  const { release, target } = deployed;
+  const { spec } = release;
+  const instance = instanceName(target, receiver.environment(target).suffix);
+  const say = (lines: readonly string[]): void => lines.forEach((line) => void stderr.write(`${line}\n`));
+  // What is wanted is written first: a node that cannot be asked now shows as a disagreement, not as a success.
+  receiver.journal.setStopped(target, op === 'stop');
+  receiver.journal.audit(identity.name, op, target, '');
+  const health = op === 'start' ? planHealthcheck(spec) : null;
+  const begin = receiver.nowMs();
+  const results = await Promise.allSettled(
+    receiver.deployer.nodesOf(target).map((node) =>
+      node.request(
+        { op, instance, timeoutMs: spec.timeoutMs, health },
+        {
+          // It may have to wait for what drains, and then for both slots.
+          timeoutMs: spec.timeoutMs * 4 + 600_000,
+          // A stop is finished though nobody waits for it.
+          ...(op === 'start' && { signal }),
+          onEvent: (event) => {
+            if (event.event === 'step' || event.event === 'progress') say(formatEvent(event));
+          },
+        },
+      ),
+    ),
+  );
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed === undefined) {
+    const seconds = ((receiver.nowMs() - begin) / 1000).toFixed(1);
+    const done = op === 'stop' ? 'stopped; it stays so until start, deploy or a push' : `running after ${seconds}s`;
+    say(labelled('success', `v${release.release} ${done}`));
+    return EXIT_CODES.ok;
+  }
+  if (!(failed.reason instanceof KraftwerkError)) throw failed.reason;
+  say(formatError(failed.reason));
+  say(labelled('hint', `ssh kraftwerk@HOST logs ${targetName(target)}`));
+  return EXIT_CODES[failed.reason.exit];
+}

@@ -1,0 +1,96 @@
+/** What rollback, deploy and restart have in common: the target's lock, the release to start from, the telling. */
+import { EXIT_CODES, KraftwerkError } from '../../node-agent/protocol.ts';
+import type { DeployOrder } from '../deploy/deploy.ts';
+import { type SayLines, tellDeploy } from '../deploy/tell.ts';
+import { openRepository } from '../git/repository.ts';
+import { refuseWhileDraining } from '../git-session.ts';
+import type { ReleaseRecord, TargetRecord } from '../journal.ts';
+import { type Target, targetName } from '../target.ts';
+import type { CommandContext } from './command.ts';
+
+/** A target that serves a release, or did until it was stopped. */
+export interface Deployed {
+  target: Target;
+  record: TargetRecord;
+  release: ReleaseRecord;
+}
+
+/** @throws KraftwerkError `target.empty`: nothing was ever deployed */
+export function findDeployed({ receiver, target }: CommandContext): Deployed {
+  if (target === null) throw new TypeError('a command with a target has none');
+  const record = receiver.journal.target(target);
+  const release = record?.current == null ? null : receiver.journal.release(target, record.current);
+  if (record === null || release === null) {
+    throw new KraftwerkError('target.empty', `${targetName(target)}: nothing is deployed yet`, {
+      hint: `git push ${target.environment} master`,
+      exit: 'denied',
+    });
+  }
+  return { target, record, release };
+}
+
+/**
+ * Holds the target for `body`, which gets what is deployed then.
+ * @param what for whoever finds it busy: `rollback`
+ * @throws KraftwerkError `target.busy`, `receiver.draining`, `target.empty`
+ */
+export async function withTarget<T>(
+  context: CommandContext,
+  what: string,
+  body: (deployed: Deployed) => Promise<T>,
+): Promise<T> {
+  const { identity, receiver } = context;
+  refuseWhileDraining(receiver);
+  const { target } = findDeployed(context);
+  const lock = receiver.locks.acquireNow(targetName(target), identity.name, what);
+  const nodes = receiver.deployer.nodesOf(target);
+  try {
+    // Started now, they are ready when the order is.
+    for (const node of nodes) node.warm();
+    return await body(findDeployed(context));
+  } finally {
+    for (const node of nodes) node.cool();
+    lock.release();
+  }
+}
+
+/** Deploys what `prepare` orders and tells it on stderr. @returns the exit code */
+export async function deployAndTell(
+  { receiver, signal, stderr }: CommandContext,
+  target: Target,
+  prepare: (sayLines: SayLines) => Promise<DeployOrder>,
+): Promise<number> {
+  const say = (line: string): void => void stderr.write(`${line}\n`);
+  const told = await tellDeploy({ target, signal, say }, receiver, prepare);
+  return EXIT_CODES[told.exit];
+}
+
+/** The order for a release that is kept: the same artifact and configuration. */
+export function orderRelease(
+  { identity }: CommandContext,
+  kept: ReleaseRecord,
+  how: Pick<DeployOrder, 'kind' | 'release' | 'ref'>,
+): DeployOrder {
+  const { target, commit, subject, spec, artifact } = kept;
+  return {
+    ...how,
+    target,
+    commit,
+    subject,
+    spec,
+    artifact,
+    by: identity.name,
+    override: false,
+    setUpServices: true,
+    runReleaseCommand: how.kind === 'deploy',
+  };
+}
+
+/** The branch last deployed, to be moved from where it is. */
+export async function branchOf(
+  { receiver }: CommandContext,
+  { record, target }: Deployed,
+): Promise<DeployOrder['ref']> {
+  if (record.branch === null) return null;
+  return { name: record.branch, from: await openRepository(receiver.data, target).readRef(record.branch) };
+}

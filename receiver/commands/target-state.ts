@@ -1,0 +1,133 @@
+/** What targets are doing now: the journal's word, the locks', and what each node says when it is asked once. */
+import type { InstanceStatus, StatusResult } from '../../node-agent/protocol.ts';
+import { siteUrl } from '../deploy/release-ref.ts';
+import type { ReleaseRecord, TargetRecord } from '../journal.ts';
+import type { Node } from '../nodes/node.ts';
+import { instanceName, type Target, targetName } from '../target.ts';
+import type { Holder } from '../target-locks.ts';
+import type { ReceiverApi } from './command.ts';
+
+/** none: nothing was ever deployed. down: it should run and does not. unknown: no node could be asked. */
+export type State = 'running' | 'stopped' | 'down' | 'none' | 'unknown';
+
+export interface NodeState {
+  node: string;
+  /** Why it could not be asked; null when it answered. */
+  error: string | null;
+  instance: InstanceStatus | null;
+  httpPort: number;
+}
+
+export interface TargetState {
+  target: Target;
+  record: TargetRecord;
+  release: ReleaseRecord | null;
+  state: State;
+  /** Who works on it right now. */
+  busy: Holder | null;
+  nodes: NodeState[];
+}
+
+const LIMIT_MS = 30_000;
+
+/** Asks each node once, for all of the targets that it serves. @param targets that the journal knows; others are left out */
+export async function readStates(
+  receiver: ReceiverApi,
+  targets: readonly Target[],
+  { memory }: { memory: boolean },
+): Promise<TargetState[]> {
+  const { config, journal, locks, nodes } = receiver;
+  const asked = new Map<Node, Promise<ReadonlyMap<string, InstanceStatus> | string>>();
+  for (const node of nodes.values()) {
+    const instances = targets.flatMap((target) => {
+      const environment = config.environments.get(target.environment);
+      return environment?.nodes.includes(node.name) ? [instanceName(target, environment.suffix)] : [];
+    });
+    if (instances.length > 0) asked.set(node, ask(node, instances, memory));
+  }
+  const answers = new Map(await Promise.all([...asked].map(async ([node, answer]) => [node, await answer] as const)));
+  const releases = new Map(journal.currentReleases().map((release) => [targetName(release.target), release]));
+  const records = new Map(journal.targets().map((record) => [targetName(record.target), record]));
+  return targets.flatMap((target): TargetState[] => {
+    const record = records.get(targetName(target));
+    if (record === undefined) return [];
+    const environment = config.environments.get(target.environment);
+    const instance = environment === undefined ? '' : instanceName(target, environment.suffix);
+    const states = (environment?.nodes ?? []).flatMap((name): NodeState[] => {
+      const node = nodes.get(name);
+      const answer = node === undefined ? undefined : answers.get(node);
+      if (node === undefined || answer === undefined) return [];
+      const httpPort = node.facts()?.httpPort ?? node.profile.httpPort;
+      if (typeof answer === 'string') return [{ node: name, error: answer, instance: null, httpPort }];
+      return [{ node: name, error: null, instance: answer.get(instance) ?? null, httpPort }];
+    });
+    const release = releases.get(targetName(target)) ?? null;
+    const busy = locks.holder(targetName(target));
+    return [{ target, record, release, busy, nodes: states, state: judge(record, states) }];
+  });
+}
+
+async function ask(
+  node: Node,
+  instances: readonly ReturnType<typeof instanceName>[],
+  memory: boolean,
+): Promise<ReadonlyMap<string, InstanceStatus> | string> {
+  try {
+    const result = (await node.request({ op: 'status', instances, memory }, { timeoutMs: LIMIT_MS })) as StatusResult;
+    return new Map(result.instances.map((instance) => [instance.instance, instance]));
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** One word for all nodes. Pure. */
+export function judge(record: Pick<TargetRecord, 'current'>, nodes: readonly NodeState[]): State {
+  if (record.current === null) return 'none';
+  const instances = nodes.flatMap(({ instance }) => instance ?? []);
+  if (instances.length === 0) return 'unknown';
+  const serves = (one: InstanceStatus): boolean => one.processes.some((process) => process.serves && isUp(process));
+  if (instances.every(serves)) return 'running';
+  return instances.every((one) => one.stopped) ? 'stopped' : 'down';
+}
+
+function isUp({ state }: InstanceStatus['processes'][number]): boolean {
+  return state === 'run';
+}
+
+/** What does not agree between journal, ref and nodes, in words; empty while somebody works on it. Pure. */
+export function findDisagreements(
+  { busy, nodes, record, release }: TargetState,
+  ref: { name: string; commit: string | null } | null,
+): string[] {
+  if (busy !== null || record.current === null || release === null) return [];
+  const wanted = `v${record.current}`;
+  const short = (commit: string | null): string => commit?.slice(0, 7) ?? 'missing';
+  const found = nodes.flatMap(({ error, instance, node }): string[] => {
+    if (error !== null) return [`node ${node} cannot be asked: ${error}`];
+    const current = instance?.current ?? null;
+    if (instance === null || current === null) return [`node ${node} has no release, the journal says ${wanted}`];
+    const stopped = instance.stopped === record.stopped ? [] : [stoppedWords(node, instance.stopped)];
+    if (current.release === record.current) return stopped;
+    return [`node ${node} serves v${current.release}, the journal says ${wanted}`, ...stopped];
+  });
+  if (ref !== null && ref.commit !== release.commit)
+    found.push(`${ref.name} is at ${short(ref.commit)}, ${wanted} is ${short(release.commit)}`);
+  return found;
+}
+
+function stoppedWords(node: string, stopped: boolean): string {
+  return stopped ? `node ${node} is stopped, the journal says running` : `node ${node} runs, the journal says stopped`;
+}
+
+/** Addresses of the site: the canonical one of each node's port first. */
+export function urlsOf({ nodes, release }: TargetState): string[] {
+  if (release === null) return [];
+  const ports = [...new Set(nodes.map(({ httpPort }) => httpPort))];
+  return ports.flatMap((port) => release.spec.domains.map((domain) => siteUrl({ domains: [domain] }, port)));
+}
+
+/** `running`, `down, deploying`… */
+export function describeState({ busy, state }: TargetState): string {
+  const word = state === 'none' ? 'not deployed' : state;
+  return busy === null ? word : `${word}, busy`;
+}

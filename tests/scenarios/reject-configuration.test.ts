@@ -1,0 +1,110 @@
+// A kraftwerk.yaml that cannot be deployed: all that is wrong is named, nothing that serves is touched.
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createPusher } from '../actors/pusher.ts';
+import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
+import { createVictim, QUICK, type Victim } from '../actors/refusal.ts';
+import { agreement, get } from '../actors/site.ts';
+
+let receiver: TestReceiver;
+let alice: Victim;
+beforeAll(async () => {
+  receiver = await startReceiver();
+  alice = await createVictim(receiver, 'blog');
+});
+afterAll(async () => {
+  alice.cleanUp();
+  await receiver.cleanUp();
+});
+
+describe('a push is refused', () => {
+  it('without kraftwerk.yaml', () =>
+    alice.breaks(
+      { 'kraftwerk.yaml': null },
+      { rejected: 'no kraftwerk.yaml', error: 'kraftwerk.yaml: not in the root of the pushed tree' },
+    ));
+
+  it('with a kraftwerk.yaml that is no YAML', () =>
+    alice.breaks(
+      { 'kraftwerk.yaml': 'wsgi: [app\n' },
+      { rejected: 'kraftwerk.yaml is invalid', error: /^kraftwerk\.yaml:2:1 / },
+    ));
+
+  it('with unknown keys and wrong types, all named at once, each with its place', async () => {
+    const { lines } = await alice.breaks(
+      { 'kraftwerk.yaml': 'wsgi: app\nenviroment: {}\nworkers: two\nhealthcheck: {pth: /}\nservices: [flies]\n' },
+      {
+        rejected: 'kraftwerk.yaml is invalid',
+        error: 'kraftwerk.yaml:2:1 unknown key "enviroment", did you mean',
+      },
+    );
+    expect(lines.filter((line) => line.startsWith('error: '))).toHaveLength(4);
+    expect(
+      lines.filter((line) => line.startsWith('error: ')).map((line) => /:([0-9]:[0-9]+) /.exec(line)?.[1]),
+    ).toEqual(['2:1', '3:10', '4:15', '5:12']);
+  });
+
+  it('with a wsgi whose module does not exist', () =>
+    alice.breaks(
+      { 'kraftwerk.yaml': 'wsgi: blog.wsgi\nsrc: .\n' },
+      { rejected: 'wsgi not found', error: /^kraftwerk\.yaml:1:7 wsgi: / },
+    ));
+
+  it('with a wsgi whose callable does not exist', () =>
+    alice.breaks(
+      { 'kraftwerk.yaml': QUICK.replace('wsgi: app', 'wsgi: app:nothing') },
+      { rejected: 'wsgi callable not found', error: /./ },
+    ));
+
+  it('with a static folder and a requirements file that are not in the tree', () =>
+    alice.breaks(
+      { 'kraftwerk.yaml': `${QUICK}requirements: needs.txt\nstatic: {/static: statik}\n` },
+      {
+        rejected: 'kraftwerk.yaml does not fit the tree',
+        error: 'kraftwerk.yaml:5:15 requirements: no file needs.txt',
+        says: ['error: kraftwerk.yaml:6:10 static: no folder statik, did you mean'],
+      },
+    ));
+
+  it('with a pushed virtualenv', () =>
+    alice.breaks(
+      { 'venv/bin/python': '#!/bin/sh\n', '.venv/pyvenv.cfg': 'home = /usr/bin\n' },
+      {
+        rejected: 'kraftwerk.yaml does not fit the tree',
+        error: 'venv/: a virtualenv is in the repository; each node makes its own',
+        says: [/^hint: git rm -r -q --cached venv && echo venv\//],
+      },
+    ));
+
+  it('with a domain that another project has: first come keeps it', async () => {
+    const { lines } = await alice
+      .breaks({}, { rejected: 'was taken', error: /./ })
+      .catch(() => ({ lines: [] as string[] }));
+    expect(lines).toEqual([]);
+    const bob = await createVictim(receiver, 'other');
+    await bob.breaks(
+      { 'kraftwerk.yaml': `${QUICK}domain: [new.localhost, blog-stage.localhost]\n` },
+      {
+        rejected: 'blog-stage.localhost belongs to blog/stage',
+        error: 'the domain blog-stage.localhost belongs to blog/stage',
+        says: ['hint: environments:', 'hint:   stage:'],
+      },
+    );
+    expect((await get(receiver, 'blog-stage.localhost')).body).toMatch(/^(one|good)/);
+    bob.cleanUp();
+  });
+
+  it('and a first push that is refused leaves no project behind', async () => {
+    const bob = createPusher(receiver, 'never', { 'kraftwerk.yaml': 'nonsense: true\n' });
+    bob.commit();
+    expect(await bob.push()).toMatchObject({ code: 1, rejected: 'kraftwerk.yaml is invalid' });
+    expect((await bob.tryGit(['ls-remote', 'stage'])).stderr).toMatch(/^fatal: remote error: never\/stage: not found/m);
+    bob.git(['rm', '-q', 'kraftwerk.yaml']);
+    await bob.deploy({
+      'kraftwerk.yaml': QUICK,
+      'app.py': 'def application(e, s):\n    s("200 OK", [])\n    return [b"yes"]\n',
+    });
+    expect((await get(receiver, 'never-stage.localhost')).body).toBe('yes');
+    expect(agreement(receiver, 'never/stage').release).toBe(1);
+    bob.cleanUp();
+  });
+});
