@@ -34,7 +34,7 @@ export type System = ReturnType<typeof createSystem>;
 /**
  * @param environment `KRAFTWERK_FAILPOINT=op:name:n:effect` makes the n-th operation `name` of an agent that runs `op`
  *   fail with the errno `effect`, or with `kill` end the agent as kill -9 would, with `kill-both` the receiver, too.
- *   `@FILE` reads that from a file. For tests of crash safety.
+ *   `stop` halts it until it is continued. `@FILE` reads that from a file. For tests of crash safety.
  */
 export function createSystem(environment: Readonly<Record<string, string | undefined>>) {
   const setting = environment.KRAFTWERK_FAILPOINT ?? '';
@@ -50,6 +50,10 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     const count = (counts.get(name) ?? 0) + 1;
     counts.set(name, count);
     if (count !== Number(failAt)) return;
+    if (failEffect === 'stop') {
+      process.kill(process.pid, 'SIGSTOP');
+      return;
+    }
     if (failEffect === 'kill-both') process.kill(process.ppid, 'SIGKILL');
     if (failEffect?.startsWith('kill')) process.kill(process.pid, 'SIGKILL');
     throw Object.assign(new Error(`${failEffect}: failpoint ${name} ${count}`), { code: failEffect });

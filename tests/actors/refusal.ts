@@ -56,9 +56,10 @@ export async function createVictim(receiver: TestReceiver, project: string, file
   ): Promise<PushResult> {
     const good = pusher.head();
     pusher.commit(files, 'Break it');
-    const result = await refuses(() => pusher.push('stage', 'master', options), expected);
-    pusher.git(['reset', '-q', '--hard', good]);
-    pusher.git(['clean', '-q', '-fdx']);
+    const result = await refuses(() => pusher.push('stage', 'master', options), expected).finally(() => {
+      pusher.git(['reset', '-q', '--hard', good]);
+      pusher.git(['clean', '-q', '-fdx']);
+    });
     await recovers();
     return result;
   }

@@ -113,7 +113,7 @@ describe('what there is', () => {
 
   it('a failed deploy shows in releases and status, and its own log is kept', async () => {
     const alice = await deployed('fails', 'one');
-    alice.commit({ 'app.py': 'import nothing_of_that_name\n' });
+    alice.commit({ 'app.py': 'import nothing_of_that_name\napplication = None\n' });
     expect((await alice.push()).code).not.toBe(0);
     expect(await json('releases', 'fails')).toMatchObject([
       { release: 2, result: 'failed', commit: alice.head(), subject: 'Change it' },
