@@ -46,11 +46,9 @@ export async function readStates(
     if (instances.length > 0) asked.set(node, ask(node, instances, memory));
   }
   const answers = new Map(await Promise.all([...asked].map(async ([node, answer]) => [node, await answer] as const)));
-  const releases = new Map(journal.currentReleases().map((release) => [targetName(release.target), release]));
-  const records = new Map(journal.targets().map((record) => [targetName(record.target), record]));
   return targets.flatMap((target): TargetState[] => {
-    const record = records.get(targetName(target));
-    if (record === undefined) return [];
+    const record = journal.target(target);
+    if (record === null) return [];
     const environment = config.environments.get(target.environment);
     const instance = environment === undefined ? '' : instanceName(target, environment.suffix);
     const states = (environment?.nodes ?? []).flatMap((name): NodeState[] => {
@@ -61,7 +59,7 @@ export async function readStates(
       if (typeof answer === 'string') return [{ node: name, error: answer, instance: null, httpPort }];
       return [{ node: name, error: null, instance: answer.get(instance) ?? null, httpPort }];
     });
-    const release = releases.get(targetName(target)) ?? null;
+    const release = record.current === null ? null : journal.release(target, record.current);
     const busy = locks.holder(targetName(target));
     return [{ target, record, release, busy, nodes: states, state: judge(record, states) }];
   });

@@ -8,12 +8,22 @@ import { get } from '../actors/site.ts';
 
 let receiver: TestReceiver;
 let alice: Victim;
+let mute: Victim;
+let muted: Promise<unknown>;
 beforeAll(async () => {
   receiver = await startReceiver();
+  // A boot may take a minute: this one fails while the other tests run.
+  mute = await createVictim(receiver, 'mute');
+  muted = mute.breaks(
+    { 'app.py': app(`time.sleep(100)\n${OK}`) },
+    { rejected: 'unhealthy', error: /^v2 not deployed: it did not answer within 60 s of its start$/ },
+  );
+  muted.catch(() => undefined);
   alice = await createVictim(receiver, 'blog');
 });
 afterAll(async () => {
   alice.cleanUp();
+  mute.cleanUp();
   await receiver.cleanUp();
 });
 
@@ -93,13 +103,16 @@ describe('a push is refused', () => {
       },
     ));
 
-  it('that never answers its health check', () =>
+  it('that answers once, badly, and then never again', () =>
     alice.breaks(
       {
         'kraftwerk.yaml': QUICK.replace('interval: 0.1', 'interval: 0.1, timeout: 0.3'),
-        'app.py': app(`n = environ["PATH_INFO"]\ntime.sleep(5 if os.path.exists("slow") else 5)\n${OK}`),
+        'app.py': app(
+          'ASKED.append(1)\ntime.sleep(0 if len(ASKED) == 1 else 5)\nstart("500 No", [])\nreturn [b""]',
+          'ASKED = []',
+        ),
       },
-      { rejected: 'unhealthy', error: /^v[0-9]+ not deployed: / },
+      { rejected: 'unhealthy', error: /^v[0-9]+ not deployed: its health check did not answer within 0\.3 s,/ },
     ));
 
   it('that dies after it has answered, within settle', () =>
@@ -127,3 +140,5 @@ def when_ready(server):
   await stubborn.recovers();
   stubborn.cleanUp();
 });
+
+it('a site that never answers is refused after a minute, and its project is as it was', () => muted);

@@ -20,20 +20,20 @@ describe('a push is refused', () => {
   it('without kraftwerk.yaml', () =>
     alice.breaks(
       { 'kraftwerk.yaml': null },
-      { rejected: 'no kraftwerk.yaml', error: 'kraftwerk.yaml: not in the root of the pushed tree' },
+      { rejected: 'kraftwerk.yaml is missing', error: 'kraftwerk.yaml: missing in the root of the project' },
     ));
 
   it('with a kraftwerk.yaml that is no YAML', () =>
     alice.breaks(
       { 'kraftwerk.yaml': 'wsgi: [app\n' },
-      { rejected: 'kraftwerk.yaml is invalid', error: /^kraftwerk\.yaml:2:1 / },
+      { rejected: 'kraftwerk.yaml has an error', error: 'kraftwerk.yaml:2:1 not YAML: deficient indentation' },
     ));
 
   it('with unknown keys and wrong types, all named at once, each with its place', async () => {
     const { lines } = await alice.breaks(
       { 'kraftwerk.yaml': 'wsgi: app\nenviroment: {}\nworkers: two\nhealthcheck: {pth: /}\nservices: [flies]\n' },
       {
-        rejected: 'kraftwerk.yaml is invalid',
+        rejected: 'kraftwerk.yaml has 4 errors',
         error: 'kraftwerk.yaml:2:1 unknown key "enviroment", did you mean',
       },
     );
@@ -46,7 +46,7 @@ describe('a push is refused', () => {
   it('with a wsgi whose module does not exist', () =>
     alice.breaks(
       { 'kraftwerk.yaml': 'wsgi: blog.wsgi\nsrc: .\n' },
-      { rejected: 'wsgi not found', error: /^kraftwerk\.yaml:1:7 wsgi: / },
+      { rejected: 'no module blog.wsgi', error: 'kraftwerk.yaml:1:1 wsgi: no module blog.wsgi in the project' },
     ));
 
   it('with a wsgi whose callable does not exist', () =>
@@ -60,7 +60,7 @@ describe('a push is refused', () => {
       { 'kraftwerk.yaml': `${QUICK}requirements: needs.txt\nstatic: {/static: statik}\n` },
       {
         rejected: 'kraftwerk.yaml does not fit the tree',
-        error: 'kraftwerk.yaml:5:15 requirements: no file needs.txt',
+        error: 'kraftwerk.yaml:5:1 requirements: no file needs.txt',
         says: ['error: kraftwerk.yaml:6:10 static: no folder statik, did you mean'],
       },
     ));
@@ -76,10 +76,6 @@ describe('a push is refused', () => {
     ));
 
   it('with a domain that another project has: first come keeps it', async () => {
-    const { lines } = await alice
-      .breaks({}, { rejected: 'was taken', error: /./ })
-      .catch(() => ({ lines: [] as string[] }));
-    expect(lines).toEqual([]);
     const bob = await createVictim(receiver, 'other');
     await bob.breaks(
       { 'kraftwerk.yaml': `${QUICK}domain: [new.localhost, blog-stage.localhost]\n` },
@@ -96,7 +92,7 @@ describe('a push is refused', () => {
   it('and a first push that is refused leaves no project behind', async () => {
     const bob = createPusher(receiver, 'never', { 'kraftwerk.yaml': 'nonsense: true\n' });
     bob.commit();
-    expect(await bob.push()).toMatchObject({ code: 1, rejected: 'kraftwerk.yaml is invalid' });
+    expect(await bob.push()).toMatchObject({ code: 1, rejected: 'kraftwerk.yaml has an error' });
     expect((await bob.tryGit(['ls-remote', 'stage'])).stderr).toMatch(/^fatal: remote error: never\/stage: not found/m);
     bob.git(['rm', '-q', 'kraftwerk.yaml']);
     await bob.deploy({
