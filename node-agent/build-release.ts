@@ -4,7 +4,7 @@ import type { PrepareRequest } from './protocol.ts';
 import { listReleases, readCurrent, readNotes } from './releases.ts';
 import { setUpServices } from './services.ts';
 import type { System } from './system.ts';
-import { unpack } from './unpack.ts';
+import { assertInside, unpack } from './unpack.ts';
 import { ensureVirtualenv } from './virtualenv.ts';
 import { runStep, step, stopIfGone, type Work } from './work.ts';
 
@@ -49,7 +49,7 @@ export async function buildRelease(request: PrepareRequest, work: Work): Promise
   await compiled;
   stopIfGone(work, 'Services');
 
-  makeReadOnly(system, tree);
+  seal(system, system.realPath(tree) ?? tree);
   const interpreter = system.realPath(request.python) ?? '';
   system.writeFile(
     `${notes}/release.json`,
@@ -68,10 +68,15 @@ function firstWith({ system, site }: Work, virtualenv: string): number | null {
   );
 }
 
-function makeReadOnly(system: System, tree: string): void {
-  for (const entry of system.listEntries(tree)) {
+/** Nothing is added to a release any more; and what a build has linked must not lead out of it: nginx serves parts of it. */
+function seal(system: System, root: string, folder = ''): void {
+  for (const entry of system.listEntries(`${root}${folder}`)) {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isSymbolicLink() && path !== '/venv') {
+      assertInside(system, root, path.slice(1), system.readLink(`${root}${path}`) ?? '');
+    }
     if (!entry.isDirectory()) continue;
-    makeReadOnly(system, `${tree}/${entry.name}`);
-    system.setMode(`${tree}/${entry.name}`, 0o555);
+    seal(system, root, path);
+    system.setMode(`${root}${path}`, 0o555);
   }
 }

@@ -3,6 +3,16 @@ import { dirname } from 'node:path';
 import type { SiteLayout } from './layout.ts';
 import { DEFAULT_PATH, type System } from './system.ts';
 
+/** py_compile alone starts twice as fast as the module compileall. */
+const COMPILE = `
+import sys, py_compile
+for line in sys.stdin:
+    try:
+        py_compile.compile(line[:-1], quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    except (OSError, ValueError):
+        pass
+`;
+
 /**
  * Collects, while a tree is unpacked, which of its modules are new, and links the byte code of the others.
  * The byte code is of the unchecked-hash kind: a release never changes, so Python need not look at the source's date.
@@ -22,17 +32,14 @@ export function createCompiler(system: System, tree: string, previousTree: strin
       if (previousTree !== null)
         for (const path of unchanged) if (!linkByteCode(system, tree, previousTree, path)) changed.push(path);
       if (changed.length === 0) return;
-      await system.run(
-        [python, '-I', '-S', '-m', 'compileall', '-q', '--invalidation-mode', 'unchecked-hash', '-i', '-'],
-        {
-          cwd: tree,
-          env: { PATH: DEFAULT_PATH, LANG: 'C.UTF-8' },
-          input: `${changed.join('\n')}\n`,
-          timeoutMs: 120_000,
-          signal,
-          jobFile: site.job,
-        },
-      );
+      await system.run([python, '-I', '-S', '-c', COMPILE], {
+        cwd: tree,
+        env: { PATH: DEFAULT_PATH, LANG: 'C.UTF-8' },
+        input: `${changed.join('\n')}\n`,
+        timeoutMs: 120_000,
+        signal,
+        jobFile: site.job,
+      });
     },
   };
 }

@@ -179,11 +179,14 @@ function createLinks(
     ensureFolder(dirname(link.path));
     system.createLink(`${target}/${link.path}`, link.target);
   }
-  for (const link of links) {
-    const real = resolveLink(system, `${target}/${link.path}`);
-    if (real !== root && !real.startsWith(`${root}/`))
-      throw hostile(link.path, `is a symlink to ${link.target}, which leads outside the project or in circles`);
-  }
+  for (const link of links) assertInside(system, root, link.path, link.target);
+}
+
+/** @throws KraftwerkError `artifact.hostile` for a symlink that leads out of its tree. */
+export function assertInside(system: System, root: string, path: string, target: string): void {
+  const real = resolveLink(system, `${root}/${path}`);
+  if (real !== root && !real.startsWith(`${root}/`))
+    throw hostile(path, `is a symlink to ${target}, which leads outside the project or in circles`);
 }
 
 /** Where a link leads, also when nothing is there yet: the deepest part that exists, then the rest by its letters. */

@@ -31,7 +31,8 @@ export const status: Command = {
     if (json) printJson(stdout, toJson(state, deploy, failure, warnings));
     else print(context, state, deploy, failure);
     for (const warning of warnings) stderr.write(`warning: ${escapeForTerminal(warning)}\n`);
-    if (warnings.length > 0) stderr.write(`hint: to make all agree: ssh kraftwerk@HOST deploy ${targetName(state.target)}\n`);
+    if (warnings.length > 0)
+      stderr.write(`hint: to make all agree: ssh kraftwerk@HOST deploy ${targetName(state.target)}\n`);
     return exitCodeOf(state.state);
   },
 };

@@ -7,8 +7,8 @@ import { agreement, get } from './site.ts';
 export interface Refusal {
   /** In git's status line, without what still serves; null: git's connection was refused before that. */
   rejected: string | null;
-  /** The first line that begins with `error:`, or what git says after `fatal: remote error: `. */
-  error: string | RegExp;
+  /** The first line that begins with `error:`, or what git says after `fatal: remote error: `; null: none. */
+  error: string | RegExp | null;
   /** Further lines that the pusher must have seen. */
   says?: (string | RegExp)[];
 }
@@ -36,7 +36,7 @@ export async function createVictim(receiver: TestReceiver, project: string, file
       rejected: expected.rejected,
       output: '',
     });
-    if (typeof expected.error === 'string') expect(first, result.output).toBe(expected.error);
+    if (!(expected.error instanceof RegExp)) expect(first ?? null, result.output).toBe(expected.error);
     else expect(first, result.output).toMatch(expected.error);
     for (const line of expected.says ?? []) {
       const said = result.lines.some((one) => (typeof line === 'string' ? one === line : line.test(one)));

@@ -93,7 +93,9 @@ describe('a push is refused', () => {
     const bob = createPusher(receiver, 'never', { 'kraftwerk.yaml': 'nonsense: true\n' });
     bob.commit();
     expect(await bob.push()).toMatchObject({ code: 1, rejected: 'kraftwerk.yaml has an error' });
-    expect((await bob.tryGit(['ls-remote', 'stage'])).stderr).toMatch(/^fatal: remote error: never\/stage: not found/m);
+    expect((await bob.tryGit(['ls-remote', 'stage'])).stderr).toMatch(
+      /^fatal: remote error: never\/stage: no such project/m,
+    );
     bob.git(['rm', '-q', 'kraftwerk.yaml']);
     await bob.deploy({
       'kraftwerk.yaml': QUICK,

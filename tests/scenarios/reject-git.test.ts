@@ -72,7 +72,7 @@ describe('a push is refused', () => {
     for (const ref of ['refs/notes/x', 'refs/kraftwerk/releases/v99', 'refs/for/master', 'refs/pull/1/head']) {
       await alice.refuses(() => alice.push('stage', `HEAD:${ref}`), {
         rejected: ref.startsWith('refs/kraftwerk') ? 'deny updating a hidden ref' : 'only branches and tags',
-        error: ref.startsWith('refs/kraftwerk') ? /^undefined$/ : `${ref}: only branches and tags can be pushed`,
+        error: ref.startsWith('refs/kraftwerk') ? null : `${ref}: only branches and tags can be pushed`,
       });
       expect(readRef(repositoryOf(receiver, 'blog/stage'), ref)).toBeNull();
     }
@@ -152,7 +152,7 @@ describe('a shallow clone', () => {
     bob.git(['clone', '-q', '--depth', '1', `file://${bob.work}`, shallow]);
     const push = () => bob.tryGit(['-C', shallow, 'push', 'kraftwerk@receiver:shallow/stage', 'master']);
     const first = await push();
-    expect({ code: first.code, output: first.stderr }).toMatchObject({ code: 0 });
+    expect(first.code, first.stderr).toBe(0);
     expect((await get(receiver, 'shallow-stage.localhost')).body).toBe('two');
 
     bob.commit({ 'version.txt': 'three' });

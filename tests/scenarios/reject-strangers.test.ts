@@ -69,7 +69,7 @@ describe('a push is refused', () => {
     alice.commit({ 'version.txt': 'by the reader' });
     const result = await alice.push('stage', 'master', { key });
     expect(result.code).toBe(128);
-    expect(remoteError(result)).toMatch(/^git push: /);
+    expect(remoteError(result)).toMatch(/^git push blog\/stage: your key reader has role read/);
     alice.git(['reset', '-q', '--hard', 'HEAD~1']);
     expect((await alice.tryGit(['ls-remote', 'stage', 'master'], key)).stdout).toContain(alice.head());
     expect((await get(receiver, 'blog-stage.localhost')).body).toBe('one');
