@@ -112,7 +112,8 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     listEntries: (path: string): fs.Dirent[] => orMissing(() => fs.readdirSync(path, { withFileTypes: true })) ?? [],
     stat: (path: string): fs.Stats | null => orMissing(() => fs.lstatSync(path)),
     exists: (path: string): boolean => fs.existsSync(path),
-    realPath: (path: string): string | null => orMissing(() => fs.realpathSync(path)),
+    /** Native: Node's own resolves `..` in a link's target by its letters, and so takes `a/..` of a link `a` for harmless. */
+    realPath: (path: string): string | null => orMissing(() => fs.realpathSync.native(path)),
 
     makeFolder(path: string, mode = 0o755): void {
       failpoint('mkdir');

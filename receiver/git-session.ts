@@ -136,7 +136,9 @@ function runGit(
     child.on('close', (code) => {
       signal.removeEventListener('abort', stop);
       if (shallow)
-        stderr.write('hint: if it was rejected: this clone is shallow. git fetch --unshallow, in CI fetch-depth: 0\n');
+        stderr.write(
+          'hint: this clone is shallow. If it was rejected:\nhint: git fetch --unshallow, or in CI fetch-depth: 0\n',
+        );
       resolve(code ?? 1);
     });
   });

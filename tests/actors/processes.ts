@@ -1,5 +1,5 @@
 /** What runs on this machine, as /proc tells it. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 export interface RunningProcess {
   pid: number;
@@ -24,9 +24,19 @@ export function listProcesses(): RunningProcess[] {
     });
 }
 
-/** Processes that have `text` in their command line. */
-export function processesWith(text: string): RunningProcess[] {
-  return listProcesses().filter(({ argv }) => argv.some((word) => word.includes(text)));
+/** Processes that have `folder` in their command line, or work in it. */
+export function processesIn(folder: string): RunningProcess[] {
+  return listProcesses().filter(
+    ({ pid, argv }) => argv.some((word) => word.includes(folder)) || workingFolder(pid).startsWith(folder),
+  );
+}
+
+function workingFolder(pid: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`);
+  } catch {
+    return '';
+  }
 }
 
 export function isAlive(pid: number): boolean {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { listProcesses, waitFor } from './processes.ts';
+import { listProcesses, processesIn, waitFor } from './processes.ts';
 import { type Outcome, outcome, SshHome, type TestKey } from './ssh.ts';
 import { pipEnvironment } from './wheels.ts';
 
@@ -25,6 +25,8 @@ export interface ReceiverOptions {
   config?: string;
   /** The `environments:` of receiver.yaml, instead of stage and live. */
   environments?: string;
+  /** Made below the receiver's folder before it starts. */
+  folders?: readonly string[];
   /** 0: a free one. */
   nodePort?: number;
 }
@@ -46,7 +48,7 @@ export async function startReceiver(options: ReceiverOptions = {}) {
   const sshConfig = join(home.folder, 'config');
   const knownHosts = join(home.folder, 'known_hosts');
   mkdirSync(wheels);
-  mkdirSync(join(folder, 'home'));
+  for (const name of ['home', ...(options.folders ?? [])]) mkdirSync(join(folder, name), { recursive: true });
   writeFileSync(
     config,
     `data: ./data
@@ -223,10 +225,10 @@ ${options.config ?? ''}
     const stopped = await kraftwerk('stop-node', 'try');
     removeAll();
     if (stopped.code !== 0) throw new Error(`stop-node: ${stopped.stderr}`);
-    const left = await waitFor('the processes of the test to end', () => {
-      const now = listProcesses().filter(({ argv }) => argv.some((word) => word.includes(folder)));
-      return now.length === 0 ? [] : undefined;
-    }).catch(() => listProcesses().filter(({ argv }) => argv.some((word) => word.includes(folder))));
+    await waitFor('the processes of the test to end', () => processesIn(folder).length === 0, 10_000).catch(
+      () => undefined,
+    );
+    const left = processesIn(folder);
     if (left.length > 0) throw new Error(`still running: ${left.map(({ argv }) => argv.join(' ')).join('; ')}`);
   }
 

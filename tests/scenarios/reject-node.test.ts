@@ -15,12 +15,12 @@ describe('a template of the admin that nginx refuses', () => {
   let receiver: TestReceiver;
   let alice: Victim;
   beforeAll(async () => {
-    receiver = await startReceiver({ config: 'templates: [./templates]' });
+    receiver = await startReceiver({ config: 'templates: [./templates]', folders: ['templates'] });
     alice = await createVictim(receiver, 'blog');
   });
   afterAll(async () => {
-    alice.cleanUp();
-    await receiver.cleanUp();
+    alice?.cleanUp();
+    await receiver?.cleanUp();
   });
 
   it('stops the deploy before anything is switched; other sites stay as they are', async () => {
