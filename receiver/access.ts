@@ -17,6 +17,8 @@ export interface Identity {
   name: string;
   role: Role;
   targets: readonly TargetPattern[] | 'all';
+  /** Of the key: names can meet, when the configuration gets a key of a name that `keys:add` has given. */
+  fingerprint?: string;
 }
 
 interface VerbRule {
@@ -45,6 +47,8 @@ const RULES = {
   rollback: { roles: DEPLOYERS, scope: 'target' },
   /** restart, stop, start */
   process: { roles: DEPLOYERS, scope: 'target' },
+  /** tokens, tokens:add, tokens:remove: one's own */
+  tokens: { roles: EVERYBODY, scope: 'receiver' },
   /** keys, keys:add, keys:remove */
   keys: { roles: ADMINS, scope: 'receiver' },
 } as const satisfies Record<string, VerbRule>;

@@ -75,14 +75,17 @@ const environments = z.record(matching(PROJECT_PATTERN, 'the name of an environm
 keyNouns.add(nodes, { noun: 'node' });
 keyNouns.add(environments, { noun: 'environment' });
 
+const listen = z
+  .strictObject(
+    { host: matching(/^[A-Za-z0-9.:_-]{1,253}$/, 'an address to listen on').optional(), port: port().optional() },
+    { error: wrongMapping('{host: ADDRESS, port: PORT}') },
+  )
+  .optional();
+
 export const configSchema = z.strictObject({
   data: text('a folder').optional(),
-  ssh: z
-    .strictObject(
-      { host: matching(/^[A-Za-z0-9.:_-]{1,253}$/, 'an address to listen on').optional(), port: port().optional() },
-      { error: wrongMapping('{host: ADDRESS, port: PORT}') },
-    )
-    .optional(),
+  ssh: listen,
+  http: listen,
   admins: z
     .array(text('a public key, or the file that holds it'), {
       error: 'expected a list of public keys, or of files that hold them',

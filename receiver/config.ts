@@ -31,6 +31,8 @@ export interface Config {
   file: string;
   data: AbsolutePath;
   ssh: { host: string; port: number };
+  /** Null: off. */
+  http: { host: string; port: number } | null;
   /** OpenSSH public key lines. */
   admins: readonly string[];
   templates: readonly AbsolutePath[];
@@ -90,6 +92,7 @@ export function parseConfig(text: string, context: ConfigContext): Config {
     file,
     data: toAbsolute(value.data ?? DEFAULT_DATA, context),
     ssh: Object.freeze({ host: value.ssh?.host ?? '0.0.0.0', port: value.ssh?.port ?? 22 }),
+    http: value.http ? Object.freeze({ host: value.http.host ?? '127.0.0.1', port: value.http.port ?? 8022 }) : null,
     admins: Object.freeze(admins),
     templates: Object.freeze(templates),
     defaultEnvironment: (value.default_environment ?? null) as EnvironmentName | null,

@@ -1,15 +1,13 @@
-/** git over a client's streams: access, the target's lock, then git itself, with the hook joined to the push. */
+/** What every git request goes through, whatever it came over: access, and for a push the target's lock, held until git has ended. */
 import { KraftwerkError } from '../node-agent/protocol.ts';
 import { decide, type Identity, requireAccess, targetNotFound } from './access.ts';
 import type { EnvironmentConfig } from './config.ts';
 import { type GitService, parseTargetPath, type TargetName } from './exec-line.ts';
-import { pktError } from './git/pkt-line.ts';
 import type { HookServer } from './git/proc-receive.ts';
 import { createRepository, openRepository, removeRepository, repositoryExists } from './git/repository.ts';
-import { startGit } from './git/run-git.ts';
+import type { GitOptions } from './git/run-git.ts';
 import { escapeForTerminal } from './print-table.ts';
 import { type PushServices, receivePush } from './push.ts';
-import type { ExecSession } from './ssh-server.ts';
 import { type Target, targetName } from './target.ts';
 import { describeHolder, type Lock, type TargetLocks } from './target-locks.ts';
 
@@ -23,38 +21,34 @@ export interface GitServices extends PushServices {
   draining(): boolean;
 }
 
+/** Said when it was rejected and when it was not: git tells nobody before it has ended. */
+export const SHALLOW_HINT =
+  'hint: if it was rejected: this clone is shallow. git fetch --unshallow, in CI fetch-depth: 0';
+
+/** Somebody who pushes. */
+export interface GitClient {
+  identity: Identity;
+  /** Aborted when the client is gone. */
+  signal: AbortSignal;
+  /** A line for the client, before git speaks. */
+  say(line: string): void;
+}
+
 /** @throws KraftwerkError `receiver.draining` */
 export function refuseWhileDraining({ draining }: Pick<GitServices, 'draining'>): void {
   if (!draining()) return;
   throw new KraftwerkError('receiver.draining', 'the receiver is about to end and begins nothing new', {
     hint: 'try again in a minute',
     exit: 'busy',
+    reason: 'the receiver is about to end',
   });
 }
 
-type Streams = Pick<ExecSession, 'identity' | 'stdin' | 'stdout' | 'stderr' | 'signal' | 'gitProtocol'>;
-
-/** @returns the exit code for the client */
-export async function serveGit(
-  session: Streams,
-  service: GitService,
-  path: string,
-  services: GitServices,
-): Promise<number> {
-  try {
-    const target = findTarget(session.identity, service, path, services);
-    if (service === 'upload-pack') return await runGit(session, service, target, services, {});
-    return await receive(session, target, services);
-  } catch (error) {
-    if (!(error instanceof KraftwerkError)) throw error;
-    for (const hint of error.hints) session.stderr.write(`hint: ${escapeForTerminal(hint)}\n`);
-    // Before git has spoken, an ERR line is what its client shows as `fatal: remote error: …`.
-    session.stdout.write(pktError(error.message));
-    return 1;
-  }
-}
-
-function findTarget(identity: Identity, service: GitService, path: string, services: GitServices): Target {
+/**
+ * The target that a remote's path names, if the client may do that there.
+ * @throws KraftwerkError `target.*`, `environment.unknown`, `access.*`
+ */
+export function findTarget(identity: Identity, service: GitService, path: string, services: GitServices): Target {
   const name = parseTargetPath(path);
   const push = service === 'receive-pack';
   const target = services.resolve(name, (candidate) => decide(identity, 'status', candidate).allow, push);
@@ -66,14 +60,33 @@ function findTarget(identity: Identity, service: GitService, path: string, servi
   return target;
 }
 
-async function receive(session: Streams, target: Target, services: GitServices): Promise<number> {
-  const { identity, stderr, signal } = session;
+/** What git-upload-pack is started with. @param protocol what the client asks for: `version=2` */
+export function uploadOptions(target: Target, protocol: string | null, services: GitServices): GitOptions {
+  const known = protocol !== null && /^version=[0-2]$/.test(protocol);
+  return {
+    repository: openRepository(services.data, target).path,
+    hooks: services.hooks.hooks,
+    env: known ? { GIT_PROTOCOL: protocol } : {},
+  };
+}
+
+/**
+ * One push: takes the lock, makes the repository where there is none, and joins the hook to what the push is for.
+ * @param run starts git-receive-pack, and resolves with its exit code when it has ended
+ * @throws KraftwerkError `receiver.draining`, `target.busy`, `deploy.aborted`
+ */
+export async function receive(
+  { identity, signal, say }: GitClient,
+  target: Target,
+  services: GitServices,
+  run: (options: GitOptions) => Promise<number>,
+): Promise<number> {
   const name = targetName(target);
   refuseWhileDraining(services);
   const environment = services.environment(target);
   const lock: Lock = await services.locks.acquire(name, identity.name, 'git push', signal, (holder, waitedMs) => {
     const waited = waitedMs > 0 ? ` … ${Math.round(waitedMs / 1000)}s` : '';
-    stderr.write(`waiting for ${escapeForTerminal(describeHolder(holder, services.nowMs()))}${waited}\n`);
+    say(`waiting for ${escapeForTerminal(describeHolder(holder, services.nowMs()))}${waited}`);
   });
   try {
     const created = !(await repositoryExists(services.data, target));
@@ -84,62 +97,17 @@ async function receive(session: Streams, target: Target, services: GitServices):
     const expected = services.hooks.expect((push) =>
       receivePush(push, { target, environment, by: identity.name, signal }, services),
     );
+    const repository = openRepository(services.data, target);
     try {
-      return await runGit(session, 'receive-pack', target, services, expected.env);
+      return await run({ repository: repository.path, hooks: services.hooks.hooks, env: expected.env });
     } finally {
       expected.forget();
       for (const node of nodes) node.cool();
       // A push that was refused for what it is leaves no project behind.
-      if (
-        created &&
-        services.journal.target(target) === null &&
-        !(await openRepository(services.data, target).hasRefs())
-      )
+      if (created && services.journal.target(target) === null && !(await repository.hasRefs()))
         await removeRepository(services.data, target);
     }
   } finally {
     lock.release();
   }
-}
-
-function runGit(
-  session: Streams,
-  service: GitService,
-  target: Target,
-  services: GitServices,
-  env: Record<string, string>,
-): Promise<number> {
-  const { stdin, stdout, stderr, gitProtocol, signal } = session;
-  const repository = openRepository(services.data, target).path;
-  const protocol =
-    service === 'upload-pack' && gitProtocol !== null && /^version=[0-2]$/.test(gitProtocol)
-      ? { GIT_PROTOCOL: gitProtocol }
-      : {};
-  const child = startGit([service, '.'], { repository, hooks: services.hooks.hooks, env: { ...env, ...protocol } });
-  return new Promise((resolve, reject) => {
-    let shallow = false;
-    child.on('error', reject);
-    child.stdin?.on('error', () => undefined);
-    if (service === 'receive-pack') {
-      stdin.once('data', (chunk: Buffer) => {
-        shallow = chunk.subarray(4, 12).toString('latin1') === 'shallow ';
-      });
-    }
-    if (child.stdin !== null) stdin.pipe(child.stdin);
-    stdin.on('error', () => child.stdin?.end());
-    child.stdout?.pipe(stdout, { end: false });
-    child.stderr?.pipe(stderr, { end: false });
-    // A fetch is nothing to finish; what a push has begun ends by its own rules.
-    const stop = (): void => void (service === 'upload-pack' ? child.kill('SIGKILL') : child.stdin?.end());
-    if (signal.aborted) stop();
-    else signal.addEventListener('abort', stop, { once: true });
-    child.on('close', (code) => {
-      signal.removeEventListener('abort', stop);
-      if (shallow)
-        stderr.write(
-          'hint: this clone is shallow. If it was rejected:\nhint: git fetch --unshallow, or in CI fetch-depth: 0\n',
-        );
-      resolve(code ?? 1);
-    });
-  });
 }

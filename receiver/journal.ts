@@ -5,6 +5,7 @@ import { type CommitId, KraftwerkError, type Serving, type Sha256 } from '../nod
 import type { ReleaseSpec } from './deploy/plan.ts';
 import type { KeyStore, StoredKey } from './keys.ts';
 import { type Target, targetName } from './target.ts';
+import type { StoredToken, TokenStore } from './tokens.ts';
 
 /** By node: what is to serve, and what served while it was prepared. */
 export type Switches = Readonly<Record<string, { next: Serving; previous: Serving | null }>>;
@@ -83,6 +84,9 @@ CREATE TABLE IF NOT EXISTS keys (
   name TEXT PRIMARY KEY, role TEXT NOT NULL, targets TEXT NOT NULL, line TEXT NOT NULL, fingerprint TEXT NOT NULL UNIQUE,
   added_at TEXT NOT NULL, added_by TEXT NOT NULL, last_used_at TEXT
 ) STRICT;
+CREATE TABLE IF NOT EXISTS tokens (
+  id TEXT PRIMARY KEY, sha256 TEXT NOT NULL, fingerprint TEXT NOT NULL, created_at TEXT NOT NULL, expires_at TEXT NOT NULL, last_used_at TEXT
+) STRICT;
 CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY, at TEXT NOT NULL, key TEXT NOT NULL, action TEXT NOT NULL, target TEXT, detail TEXT) STRICT;
 `;
 const SCHEMA_VERSION = 1;
@@ -148,6 +152,9 @@ export function openJournal(file: string, now: () => Date) {
     }
   }
 
+  // Once an hour is enough to tell what is used from what is not: a login shall not cost an fsync.
+  const hourAgo = (): string => new Date(now().getTime() - 3_600_000).toISOString();
+
   const keys: KeyStore = {
     all: () => all('SELECT * FROM keys ORDER BY name').map(readKey),
     find: (fingerprint) => {
@@ -166,21 +173,48 @@ export function openJournal(file: string, now: () => Date) {
         entry.addedBy,
       );
     },
-    remove: (name) => run('DELETE FROM keys WHERE name = ?', name) > 0,
+    remove: (name) =>
+      transaction(() => {
+        // With its tokens, so that they do not come back with the key.
+        run('DELETE FROM tokens WHERE fingerprint = (SELECT fingerprint FROM keys WHERE name = ?)', name);
+        return run('DELETE FROM keys WHERE name = ?', name) > 0;
+      }),
     touch: (fingerprint) => {
-      // Once an hour is enough to tell a key that is used from one that is not: a login shall not cost an fsync.
-      const hourAgo = new Date(now().getTime() - 3_600_000).toISOString();
       run(
         'UPDATE keys SET last_used_at = ? WHERE fingerprint = ? AND (last_used_at IS NULL OR last_used_at < ?)',
         time(),
         fingerprint,
-        hourAgo,
+        hourAgo(),
+      );
+    },
+  };
+
+  const tokens: TokenStore = {
+    all: () => all('SELECT * FROM tokens ORDER BY created_at, id').map(readToken),
+    find: (id) => {
+      const row = one('SELECT * FROM tokens WHERE id = ?', id);
+      return row === undefined ? undefined : readToken(row);
+    },
+    add: ({ id, sha256, fingerprint, createdAt, expiresAt }) => {
+      run(
+        'INSERT INTO tokens (id, sha256, fingerprint, created_at, expires_at) VALUES (?, ?, ?, ?, ?)',
+        ...[id, sha256, fingerprint, createdAt, expiresAt],
+      );
+    },
+    remove: (id) => run('DELETE FROM tokens WHERE id = ?', id) > 0,
+    touch: (id) => {
+      run(
+        'UPDATE tokens SET last_used_at = ? WHERE id = ? AND (last_used_at IS NULL OR last_used_at < ?)',
+        time(),
+        id,
+        hourAgo(),
       );
     },
   };
 
   return {
     keys,
+    tokens,
     close: (): void => db.close(),
 
     targets: (): TargetRecord[] => all('SELECT * FROM targets ORDER BY project, environment').map(readTarget),
@@ -327,18 +361,17 @@ export function openJournal(file: string, now: () => Date) {
           );
       });
     },
-    setRetired(id: number): void {
-      run(
-        'UPDATE deploys SET retired = 1 WHERE project = (SELECT project FROM deploys WHERE id = ?1) AND environment = (SELECT environment FROM deploys WHERE id = ?1) AND id <= ?1',
-        id,
-      );
+    /** Up to this deploy of the target, nothing is left of what served before. */
+    setRetired(target: Target, id: number): void {
+      run('UPDATE deploys SET retired = 1 WHERE project = ? AND environment = ? AND id <= ?', ...key(target), id);
     },
+    lastDeploy: (target: Target): number =>
+      Number(
+        one('SELECT coalesce(max(id), 0) AS id FROM deploys WHERE project = ? AND environment = ?', ...key(target))?.id,
+      ),
     /** Targets whose last switch may have left an old process, or old releases. */
     unretired: (): Target[] =>
       all("SELECT DISTINCT project, environment FROM deploys WHERE phase = 'done' AND retired = 0").map(targetOf),
-    setAllRetired(target: Target): void {
-      run('UPDATE deploys SET retired = 1 WHERE project = ? AND environment = ?', ...key(target));
-    },
     saveSteps(id: number, steps: readonly { step: string; ms: number }[]): void {
       run('UPDATE deploys SET steps = ? WHERE id = ?', JSON.stringify(steps), id);
     },
@@ -426,6 +459,17 @@ function readKey(row: Row): StoredKey {
     fingerprint: text(row.fingerprint),
     addedAt: text(row.added_at),
     addedBy: text(row.added_by),
+    lastUsedAt: maybe(row.last_used_at),
+  };
+}
+
+function readToken(row: Row): StoredToken {
+  return {
+    id: text(row.id),
+    sha256: text(row.sha256),
+    fingerprint: text(row.fingerprint),
+    createdAt: text(row.created_at),
+    expiresAt: text(row.expires_at),
     lastUsedAt: maybe(row.last_used_at),
   };
 }

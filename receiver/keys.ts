@@ -267,6 +267,6 @@ function toAdminKey(key: PublicKey, taken: readonly string[]): StoredKey {
 /** A key's name: what `whoami` shows and `keys:remove` takes. */
 export const KEY_NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$/;
 
-export function toIdentity({ name, role, targets }: StoredKey): Identity {
-  return { name, role, targets: targets === 'all' ? 'all' : targets.map(parseTargetPattern) };
+export function toIdentity({ name, role, targets, fingerprint }: StoredKey): Identity {
+  return { name, role, targets: targets === 'all' ? 'all' : targets.map(parseTargetPattern), fingerprint };
 }

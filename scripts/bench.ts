@@ -1,10 +1,7 @@
 // Measures kraftwerk against its own lower limits in one run: only the ratios mean something on another machine.
-import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { printTable } from '../receiver/print-table.ts';
 import { waitFor } from '../tests/actors/processes.ts';
@@ -232,43 +229,11 @@ async function measureIdle(receiver: TestReceiver): Promise<void> {
     value: await time(() => receiver.restart()),
     unit: 'ms',
   });
-  rows.push({
-    what: `idle RSS, ${PROJECTS} projects, from the checkout`,
-    value: await idleMegabytes(receiver, receiver),
-    unit: 'MB',
-  });
-  await receiver.stop();
-  const built = await startBuilt(receiver);
-  const value = await idleMegabytes(receiver, built);
-  built.process.kill('SIGTERM');
-  await once(built.process, 'close');
-  rows.push({ what: `idle RSS, ${PROJECTS} projects, as installed`, value, unit: 'MB', limit: 90 });
-}
-
-/** After a few commands, so that what is loaded on demand is loaded. */
-async function idleMegabytes(receiver: TestReceiver, at: { pid: number | null; sshPort: number }): Promise<number> {
-  const [ssh = 'ssh', ...args] = receiver.sshCommand(receiver.admin);
-  for (let count = 0; count < 5; count++)
-    execFileSync(ssh, [...args, '-p', String(at.sshPort), 'receiver', 'projects'], { stdio: 'ignore' });
+  // After a few commands, so that what is loaded on demand is loaded.
+  for (let count = 0; count < 5; count++) await receiver.ssh('projects');
   await new Promise((resolve) => setTimeout(resolve, 1_000));
-  return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${at.pid}/status`, 'utf8'))?.[1]) / 1024;
-}
-
-/** The receiver as the npm package has it: bundled, without types to strip. */
-async function startBuilt(receiver: TestReceiver) {
-  execFileSync('scripts/build', ['receiver'], { stdio: 'ignore' });
-  const child = spawn(process.execPath, ['build/kraftwerk.mjs', 'receiver', '--config', receiver.config], {
-    env: { PATH: process.env.PATH ?? '', HOME: receiver.folder },
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
-  process.once('exit', () => child.kill('SIGKILL'));
-  for await (const line of createInterface({ input: child.stdout })) {
-    const sshPort = /"event":"receiver\.ready".*"ssh":"[^"]*:(\d+)"/.exec(line)?.[1];
-    if (sshPort === undefined) continue;
-    child.stdout.resume();
-    return { process: child, pid: child.pid ?? null, sshPort: Number(sshPort) };
-  }
-  throw new Error('the built receiver ended at its start');
+  const rss = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${receiver.pid}/status`, 'utf8'))?.[1];
+  rows.push({ what: `idle receiver's RSS, ${PROJECTS} projects`, value: Number(rss) / 1024, unit: 'MB', limit: 90 });
 }
 
 function print(): void {

@@ -115,7 +115,7 @@ export function createDeployer(options: DeployerOptions) {
       record.emit({ event: 'step', step: 'Switch', detail: `v${release} serves`, ms: nowMs() - switchBegin });
       const ms = nowMs() - begin;
       log('deploy.done', { target: name, kind, release, by, durationMs: Math.round(ms), steps: record.steps });
-      retireLater(target, id);
+      retireLater(target);
       return { id, release, url: siteUrl(spec, prepared[0]?.result.httpPort ?? 80), ms };
     } catch (error) {
       const known = error instanceof KraftwerkError ? error : null;
@@ -188,11 +188,11 @@ export function createDeployer(options: DeployerOptions) {
   }
 
   /** After the pusher has been told: the old process finishes its requests, old releases go. */
-  function retireLater(target: Target, deployId: number): void {
-    const name = targetName(target);
+  function retireLater(target: Target): void {
+    const upTo = journal.lastDeploy(target);
     const work = retire(target)
-      .then(() => journal.setRetired(deployId))
-      .catch((error: unknown) => log('deploy.retire_failed', { target: name, message: String(error) }))
+      .then(() => journal.setRetired(target, upTo))
+      .catch((error: unknown) => log('deploy.retire_failed', { target: targetName(target), message: String(error) }))
       .finally(() => retiring.delete(work));
     retiring.add(work);
   }
@@ -215,7 +215,7 @@ export function createDeployer(options: DeployerOptions) {
   return {
     run,
     settle,
-    retire,
+    retireLater,
     nodesOf: (target: Target): readonly Node[] => siteOf(target).nodes,
     /** Resolves when nothing drains any more. */
     async settled(): Promise<void> {

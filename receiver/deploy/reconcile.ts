@@ -33,9 +33,7 @@ export async function reconcile({ data, journal, deployer, environment, log }: R
   }
   for (const target of journal.unretired()) {
     if (environment(target) === null) continue;
-    await deployer.retire(target).then(
-      () => journal.setAllRetired(target),
-      (error: unknown) => log('deploy.retire_failed', { target: targetName(target), message: String(error) }),
-    );
+    // What serves is settled; old processes may drain while others push.
+    deployer.retireLater(target);
   }
 }

@@ -67,7 +67,7 @@ export async function tellDeploy(
     const known = error instanceof KraftwerkError ? error : reportBug(error, log);
     sayLines(formatError(known));
     const current = before?.current ?? null;
-    sayLines(labelled('hint', whatServes(target, current, before?.stopped ?? false, release)));
+    sayLines(whatServes(target, current, before?.stopped ?? false, release));
     const still = current === null ? '' : `; v${current} still live`;
     return { rejected: `${known.reason ?? known.step?.toLowerCase() ?? 'not deployed'}${still}`, exit: known.exit };
   } finally {
@@ -75,12 +75,18 @@ export async function tellDeploy(
   }
 }
 
-/** @param release whose log tells more; null: there is none */
-function whatServes(target: Target, current: number | null, stopped: boolean, release: number | null): string {
+/**
+ * What serves after all, and where to read on. A command that does not fit is given a line of its own, whole, to be pasted.
+ * @param release whose log tells more; null: there is none
+ */
+function whatServes(target: Target, current: number | null, stopped: boolean, release: number | null): string[] {
   const name = targetName(target);
-  const log = release === null ? '' : ` Log: ssh kraftwerk@HOST logs ${name} --release v${release}`;
-  if (current === null) return `nothing serves ${name} yet.${log}`;
-  return `v${current} is still ${stopped ? 'stopped' : 'serving'}.${log}`;
+  const state = stopped ? 'stopped' : 'serving';
+  const serves = current === null ? `nothing serves ${name} yet.` : `v${current} is still ${state}.`;
+  if (release === null) return labelled('hint', serves);
+  const command = `ssh kraftwerk@HOST logs ${name} --release v${release}`;
+  const whole = labelled('hint', `${serves} Log: ${command}`);
+  return whole.length === 1 ? whole : [...labelled('hint', `${serves} Log:`), `      ${command}`];
 }
 
 /** The user gets one line and an id; the log gets the stack. */

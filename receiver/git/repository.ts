@@ -30,6 +30,13 @@ export async function createRepository(data: string, target: Target): Promise<vo
   await rename(temporary, path);
 }
 
+/** A repository without anything, for telling a client what a first push will find. @returns its path */
+export async function prepareEmptyRepository(data: string): Promise<string> {
+  const path = join(data, 'empty.git');
+  await git(['init', '--quiet', '--bare', '--initial-branch=master', '--template=', path], { repository: data });
+  return path;
+}
+
 export async function removeRepository(data: string, target: Target): Promise<void> {
   const path = repositoryPath(data, target);
   await rename(path, `${path}.removed`);

@@ -24,6 +24,11 @@ export function listProcesses(): RunningProcess[] {
     });
 }
 
+/** Processes that have `text` in their command line. */
+export function processesWith(text: string): RunningProcess[] {
+  return listProcesses().filter(({ argv }) => argv.some((word) => word.includes(text)));
+}
+
 /** Processes that have `folder` in their command line, or work in it. */
 export function processesIn(folder: string): RunningProcess[] {
   return listProcesses().filter(

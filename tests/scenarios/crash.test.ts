@@ -1,9 +1,9 @@
 // Receiver and agent are killed at every phase of a push, and operations of the agent fail one by one. Whatever happens:
 // when the receiver is ready (again), ref, journal and `current` agree, one version serves, and the next push works.
-import { readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { processesWith, waitFor } from '../actors/processes.ts';
+import { processesIn, waitFor } from '../actors/processes.ts';
 import { createPusher, type Pusher } from '../actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
 import { agreement, get } from '../actors/site.ts';
@@ -44,18 +44,9 @@ async function expectConsistent(allowed: readonly string[]): Promise<string> {
 /** Nothing of a cut off deploy goes on: no agent, and one master with its two workers, which carry its command line. */
 async function expectNoOrphans(): Promise<void> {
   await waitFor('agents and old processes to end', () => {
-    const web = processesWith('blog-stage').filter(({ pid, argv }) => argv.includes('--name') && runsBelow(pid));
+    const web = processesIn(receiver.node).filter(({ argv }) => argv.includes('--name') && argv.includes('blog-stage'));
     return receiver.agents().length === 0 && web.length === 3;
   });
-}
-
-/** Other tests' sites have the same names at the same time. */
-function runsBelow(pid: number): boolean {
-  try {
-    return readlinkSync(`/proc/${pid}/cwd`).startsWith(receiver.node);
-  } catch {
-    return false;
-  }
 }
 
 async function pushThrough(setting: string): Promise<void> {

@@ -5,7 +5,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { listProcesses, processesWith, waitFor } from '../actors/processes.ts';
+import { listProcesses, processesIn, waitFor } from '../actors/processes.ts';
 import { createPusher, type Pusher } from '../actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
 import { agreement, get } from '../actors/site.ts';
@@ -61,11 +61,13 @@ async function expectServes(body: string): Promise<void> {
   expect(alice.git(['show', `${commit}:version.txt`])).toBe(body);
 }
 
+/** What runs for this receiver with `text` in its command line. */
+function running(text: string) {
+  return processesIn(receiver.node).filter(({ argv }) => argv.some((word) => word.includes(text)));
+}
+
 async function expectNothingRuns(text: string): Promise<void> {
-  await waitFor(
-    'what the push has started to end',
-    () => receiver.agents().length === 0 && processesWith(text).length === 0,
-  );
+  await waitFor('what the push has started to end', () => receiver.agents().length === 0 && running(text).length === 0);
 }
 
 describe('the client goes away', () => {
@@ -74,7 +76,7 @@ describe('the client goes away', () => {
     const manifest = readFileSync(join(alice.work, 'kraftwerk.yaml'), 'utf8');
     alice.commit({ 'kraftwerk.yaml': `${manifest}build: '${build}'\n`, 'version.txt': 'second' });
     const push = startPush();
-    await waitFor('the build', () => processesWith('4712').length > 0);
+    await waitFor('the build', () => running('4712').length > 0);
     const from = receiver.log.length;
     await push.hangUp();
     const failed = await receiver.logged('deploy.failed', undefined, from);

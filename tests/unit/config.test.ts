@@ -42,6 +42,7 @@ test('defaults', () => {
     file: '/etc/kw/receiver.yaml',
     data: '/var/lib/kraftwerk',
     ssh: { host: '0.0.0.0', port: 22 },
+    http: null,
     admins: [KEY],
     templates: [],
     defaultEnvironment: null,
@@ -56,6 +57,7 @@ test('every key', () => {
   const text = `
 data: ~/data
 ssh: {host: "::1", port: 0}
+http: {}
 admins: [~/.ssh/id.pub]
 templates: [templates]
 default_environment: stage
@@ -71,6 +73,7 @@ environments:
     file: '/etc/kw/receiver.yaml',
     data: '/home/ada/data',
     ssh: { host: '::1', port: 0 },
+    http: { host: '127.0.0.1', port: 8022 },
     admins: [KEY],
     templates: ['/etc/kw/templates'],
     defaultEnvironment: 'stage',

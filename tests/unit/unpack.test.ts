@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
-import { type Headers, pack } from 'tar-stream';
+import { type Header, pack } from 'tar-stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KraftwerkError, LIMITS } from '../../node-agent/protocol.ts';
 import { createSystem } from '../../node-agent/system.ts';
@@ -28,13 +28,13 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-type Entry = Partial<Headers> & { name: string; content?: string | Buffer };
-const file = (name: string, content = 'x', more: Partial<Headers> = {}): Entry => ({ name, content, ...more });
+type Entry = Partial<Header> & { name: string; content?: string | Buffer };
+const file = (name: string, content = 'x', more: Partial<Header> = {}): Entry => ({ name, content, ...more });
 const link = (name: string, linkname: string): Entry => ({ name, type: 'symlink', linkname });
 
 function tar(entries: readonly Entry[]): Promise<Buffer> {
   const packed = pack();
-  for (const { content, ...header } of entries) packed.entry(header as Headers, content ?? '');
+  for (const { content, ...header } of entries) packed.entry(header as Header, content ?? '');
   packed.finalize();
   return buffer(packed);
 }
@@ -222,7 +222,7 @@ describe('refused is', () => {
     ['folders that are nested too deep', [file(`${'d/'.repeat(LIMITS.depth)}f`)], /folders are nested deeper than 64/],
     [
       'more files than the limit',
-      Array.from({ length: LIMITS.files + 1 }, (_, at) => file(`f${at}`, '')),
+      Array.from({ length: LIMITS.files + 1 }, (_, at) => link(`l${at}`, 'x')),
       /more than 50000 files/,
     ],
     ['a file over the limit', [file('big', '\0'.repeat(LIMITS.fileBytes + 1))], /^big: is larger than 100 MiB/],
