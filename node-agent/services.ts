@@ -37,7 +37,7 @@ export async function setUpServices(
         {
           step: 'Services',
           lines: result.tail.slice(-20),
-          hint: `ask the node’s admin: the script is templates/services/${service.name}/setup.sh`,
+          hint: `ask the node's admin: the script is templates/services/${service.name}/setup.sh`,
           reason: `service ${service.name} failed`,
         },
       );

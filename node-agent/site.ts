@@ -159,10 +159,10 @@ export async function testSite(system: System, site: SiteLayout, text: string): 
       timeoutMs: 20_000,
     });
     if (result.code === 0) return;
-    throw new KraftwerkError('site.nginx', 'nginx refuses the site’s configuration', {
+    throw new KraftwerkError('site.nginx', "nginx refuses the site's configuration", {
       step: 'Start',
       lines: result.tail.map((line) => line.replaceAll(`${staging}/`, '')).slice(-5),
-      hint: 'if the project’s own nginx template was changed, mend it; else please report this',
+      hint: "if the project's own nginx template was changed, mend it; else please report this",
       reason: 'nginx refused its configuration',
     });
   } finally {

@@ -138,7 +138,7 @@ async function healthError(
   if (error.hints.length > 0 || verdict.why !== 'status') return error;
   const hint =
     verdict.status === 400
-      ? `is ${health.host} in Django’s ALLOWED_HOSTS? The check asks with that Host`
+      ? `is ${health.host} in Django's ALLOWED_HOSTS? The check asks with that Host`
       : verdict.status === 404
         ? `does the site answer GET ${health.path}? Choose another: healthcheck: /path`
         : null;

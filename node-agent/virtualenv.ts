@@ -260,8 +260,8 @@ function installError(requirements: Requirements, result: RunResult): KraftwerkE
       lines: tail.slice(-20),
       hint:
         named === null
-          ? 'pip’s last words are above'
-          : 'is the name right, and does this version exist for the node’s Python?',
+          ? "pip's last words are above"
+          : "is the name right, and does this version exist for the node's Python?",
       reason: 'pip failed',
     },
   );

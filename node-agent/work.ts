@@ -89,7 +89,7 @@ export async function runStep(
       hint:
         name === 'Release'
           ? 'its output is above; -o skip-release deploys without it'
-          : 'its output is above; it runs in the new tree, without the site’s variables',
+          : "its output is above; it runs in the new tree, without the site's variables",
       reason: `${name.toLowerCase()} command failed`,
     });
   });

@@ -13,11 +13,15 @@ import { renderNodeFiles } from './deploy/render.ts';
 import { parseExecLine } from './exec-line.ts';
 import { createFailpoint } from './failpoint.ts';
 import { startHookServer } from './git/proc-receive.ts';
+import { prepareEmptyRepository } from './git/repository.ts';
+import { serveGitOverHttp } from './git-over-http.ts';
 import { serveGit } from './git-over-ssh.ts';
 import type { GitServices } from './git-session.ts';
+import { createHttpLogin } from './http/login.ts';
+import { type HttpServer, startHttpServer } from './http-server.ts';
 import { installPath, readVersion } from './install-root.ts';
 import { openJournal } from './journal.ts';
-import { buildKeyring } from './keys.ts';
+import { buildKeyring, type Keyring } from './keys.ts';
 import { createLocalNode } from './nodes/local.ts';
 import type { Node } from './nodes/node.ts';
 import { createResolver } from './resolve-target.ts';
@@ -154,7 +158,8 @@ export async function startReceiver(config: Config, { env, runsAsRoot, log }: Re
     handle: (session) => handle(session, git, api, onEvent),
     onEvent,
   });
-  onEvent('receiver.ready', { ssh: ssh.address });
+  const http = config.http === null ? null : await listenHttp(config.http, git, keyring, onEvent);
+  onEvent('receiver.ready', { ssh: ssh.address, ...(http !== null && { http: http.address }) });
 
   return {
     async stop() {
@@ -163,12 +168,32 @@ export async function startReceiver(config: Config, { env, runsAsRoot, log }: Re
       ssh.stopAccepting();
       await locks.idle();
       await deployer.settled();
-      await ssh.close();
+      await Promise.all([ssh.close(), http?.close()]);
       await hooks.close();
       journal.close();
       onEvent('receiver.stopped', {});
     },
   };
+}
+
+async function listenHttp(
+  { host, port }: NonNullable<Config['http']>,
+  git: GitServices,
+  keyring: Keyring,
+  onEvent: (event: string, fields: Record<string, unknown>) => void,
+): Promise<HttpServer> {
+  const { tokens } = git.journal;
+  // Of an admin that the configuration names no more: they shall not come back with the name.
+  for (const { id, fingerprint } of tokens.all()) if (keyring.find(fingerprint) === undefined) tokens.remove(id);
+  const services = { ...git, emptyRepository: await prepareEmptyRepository(git.data) };
+  return await startHttpServer({
+    host,
+    port,
+    login: createHttpLogin({ keyring, tokens, nowMs: git.nowMs }),
+    git: (request) => serveGitOverHttp(request, services),
+    draining: git.draining,
+    onEvent,
+  });
 }
 
 function handle(

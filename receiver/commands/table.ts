@@ -14,6 +14,9 @@ import { rollback } from './rollback.ts';
 import { start } from './start.ts';
 import { status } from './status.ts';
 import { stop } from './stop.ts';
+import { tokens } from './tokens.ts';
+import { tokensAdd } from './tokens-add.ts';
+import { tokensRemove } from './tokens-remove.ts';
 import { version } from './version.ts';
 import { whoami } from './whoami.ts';
 
@@ -34,4 +37,7 @@ export const COMMANDS: readonly Command[] = [
   keys,
   keysAdd,
   keysRemove,
+  tokens,
+  tokensAdd,
+  tokensRemove,
 ];

@@ -97,7 +97,9 @@ export function parsePushHead(lines: readonly string[]): Omit<PushHead, 'bytes'>
   const [first = '', capabilities = ''] = commands[0]?.split('\0') ?? [];
   const words = capabilities.trim().split(' ');
   return {
-    refs: [first, ...commands.slice(1)].flatMap((line) => /^[0-9a-f]{40,64} [0-9a-f]{40,64} (.+)$/.exec(line)?.[1] ?? []),
+    refs: [first, ...commands.slice(1)].flatMap(
+      (line) => /^[0-9a-f]{40,64} [0-9a-f]{40,64} (.+)$/.exec(line)?.[1] ?? [],
+    ),
     empty: lines.length === 0,
     shallow: lines.length > commands.length,
     sideband: words.includes('side-band-64k') && words.some((word) => /^report-status(?:-v2)?$/.test(word)),

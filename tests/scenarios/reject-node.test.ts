@@ -36,8 +36,8 @@ describe('a template of the admin that nginx refuses', () => {
     alice.commit({ 'version.txt': 'two' });
     await alice.refuses(() => alice.push(), {
       rejected: 'nginx refused its configuration',
-      error: 'nginx refuses the site’s configuration',
-      says: [/invalid value/, /^hint: if the project’s own nginx template was changed, mend it/],
+      error: "nginx refuses the site's configuration",
+      says: [/invalid value/, /^hint: if the project\'s own nginx template was changed, mend it/],
     });
     expect((await get(receiver, bystander.host)).body).toBe('one');
 

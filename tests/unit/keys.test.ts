@@ -208,11 +208,17 @@ describe('buildKeyring', () => {
       ['ring-admin@test', 'admin'],
       ['admin', 'admin'],
     ]);
-    expect(ring.identify(admin.fingerprint)).toEqual({ name: 'ring-admin@test', role: 'admin', targets: 'all' });
+    expect(ring.identify(admin.fingerprint)).toEqual({
+      name: 'ring-admin@test',
+      role: 'admin',
+      targets: 'all',
+      fingerprint: admin.fingerprint,
+    });
     expect(ring.identify(bob.fingerprint)).toEqual({
       name: 'bob',
       role: 'read',
       targets: [{ project: 'blog', environment: 'live' }],
+      fingerprint: bob.fingerprint,
     });
     expect(ring.identify('SHA256:nobody')).toBeNull();
   });
