@@ -22,8 +22,7 @@ export interface GitServices extends PushServices {
 }
 
 /** Said when it was rejected and when it was not: git tells nobody before it has ended. */
-export const SHALLOW_HINT =
-  'hint: if it was rejected: this clone is shallow. git fetch --unshallow, in CI fetch-depth: 0';
+export const SHALLOW_HINT = 'hint: this clone is shallow: git fetch --unshallow, in CI fetch-depth: 0';
 
 /** Somebody who pushes. */
 export interface GitClient {

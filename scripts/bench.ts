@@ -1,6 +1,6 @@
 // Measures kraftwerk against its own lower limits in one run: only the ratios mean something on another machine.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { printTable } from '../receiver/print-table.ts';
@@ -241,7 +241,9 @@ function print(): void {
     value < 10 && !Number.isInteger(value) ? value.toFixed(1) : value.toFixed(0);
   const steps = [...stepTimes].map(([step, times]) => ({ step, ms: median(times) }));
   if (values.json) {
-    process.stdout.write(`${JSON.stringify({ cores: cpus().length, node: process.version, rows, steps }, null, 2)}\n`);
+    process.stdout.write(
+      `${JSON.stringify({ cores: cpus().length, load: loadavg()[0], node: process.version, rows, steps }, null, 2)}\n`,
+    );
     return;
   }
   process.stdout.write(
@@ -276,6 +278,9 @@ function print(): void {
 async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'kraftwerk-bench-'));
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  const [load = 0] = loadavg();
+  if (load > cpus().length / 4)
+    say(`warning: other programs keep this machine busy (load ${load.toFixed(1)}): times will be too high`);
   say('starting a receiver and a node');
   const receiver = await startReceiver();
   const pusher = createPusher(receiver, 'bench', 'flask');

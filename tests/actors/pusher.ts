@@ -43,6 +43,8 @@ export function createPusher(
   key = receiver.admin,
 ) {
   const folder = mkdtempSync(join(tmpdir(), 'kraftwerk-pusher-'));
+  const cleanUp = (): void => rmSync(folder, { recursive: true, force: true });
+  receiver.onCleanUp(cleanUp);
   const environment = (who: TestKey): Record<string, string> => ({
     PATH: process.env.PATH ?? '/usr/bin:/bin',
     HOME: folder,
@@ -128,6 +130,6 @@ export function createPusher(
     push,
     deploy,
     head: (): string => git(['rev-parse', 'HEAD']),
-    cleanUp: (): void => rmSync(folder, { recursive: true, force: true }),
+    cleanUp,
   };
 }

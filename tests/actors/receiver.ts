@@ -45,8 +45,6 @@ export async function startReceiver(options: ReceiverOptions = {}) {
   const admin = home.key('alice');
   const wheels = join(folder, 'wheels');
   const config = join(folder, 'receiver.yaml');
-  const sshConfig = join(home.folder, 'config');
-  const knownHosts = join(home.folder, 'known_hosts');
   mkdirSync(wheels);
   for (const name of ['home', ...(options.folders ?? [])]) mkdirSync(join(folder, name), { recursive: true });
   writeFileSync(
@@ -73,6 +71,7 @@ ${options.config ?? ''}
   let sshPort = 0;
   let httpPort = 0;
   let cleaned = false;
+  const cleanUps: (() => void)[] = [];
   const log: LogLine[] = [];
   const stderr: string[] = [];
   const listeners = new Set<() => void>();
@@ -102,26 +101,7 @@ ${options.config ?? ''}
     const ready = await logged('receiver.ready', () => true, start, READY_LIMIT_MS);
     sshPort = Number(/:([0-9]+)$/.exec(String(ready.ssh))?.[1]);
     httpPort = Number(log.slice(start).find(({ event }) => event === 'node.ready')?.httpPort ?? httpPort);
-    // The host key is there as soon as the receiver listens; its public half comes from the private one.
-    const hostKey = spawnSync('ssh-keygen', ['-y', '-f', join(folder, 'data', 'host_key')], {
-      encoding: 'utf8',
-    }).stdout;
-    writeFileSync(knownHosts, `receiver ${hostKey.trim()}\n`);
-    writeFileSync(
-      sshConfig,
-      `Host receiver
-  HostName 127.0.0.1
-  Port ${sshPort}
-  User kraftwerk
-  HostKeyAlias receiver
-  UserKnownHostsFile ${knownHosts}
-  StrictHostKeyChecking yes
-  BatchMode yes
-  IdentitiesOnly yes
-  IdentityAgent none
-  LogLevel ERROR
-`,
-    );
+    home.configure(sshPort, join(folder, 'data', 'host_key'));
   }
 
   /** The first line of that event, from `from` (an earlier `receiver.log.length`) on, or the next to come. */
@@ -192,7 +172,7 @@ ${options.config ?? ''}
     return outcome(spawn(KRAFTWERK, args, { cwd: folder, env: { ...environment, KRAFTWERK_CONFIG: config } }));
   }
 
-  const sshCommand = (key: TestKey): string[] => ['ssh', '-F', sshConfig, '-i', key.path];
+  const sshCommand = (key: TestKey): string[] => ['ssh', '-F', home.config, '-i', key.path];
 
   function ssh(...words: string[]): Promise<Outcome> {
     return sshAs(admin, words);
@@ -221,6 +201,7 @@ ${options.config ?? ''}
   /** Ends receiver and node and removes all that they have made, whatever has happened before. */
   async function cleanUp(): Promise<void> {
     if (cleaned) return;
+    for (const clean of cleanUps) clean();
     await stop();
     const stopped = await kraftwerk('stop-node', 'try');
     removeAll();
@@ -284,6 +265,8 @@ ${options.config ?? ''}
       await launch({ ...options.env, ...env });
     },
     cleanUp,
+    /** What goes with the receiver, though a test failed before it tidied up itself. */
+    onCleanUp: (clean: () => void): void => void cleanUps.push(clean),
   };
   try {
     await launch(options.env ?? {});

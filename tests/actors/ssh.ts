@@ -56,6 +56,34 @@ export class SshHome {
     return { path, line, fingerprint: parsePublicKey(line).fingerprint };
   }
 
+  /** Where `configure` writes what ssh is to be told with -F. */
+  get config(): string {
+    return join(this.folder, 'config');
+  }
+
+  /** Makes `receiver` the name of the server on that port of this machine, known by its host key. */
+  configure(port: number, hostKeyFile: string): void {
+    const knownHosts = join(this.folder, 'known_hosts');
+    writeFileSync(
+      knownHosts,
+      `receiver ${execFileSync('ssh-keygen', ['-y', '-f', hostKeyFile], { encoding: 'utf8' })}`,
+    );
+    const options = {
+      HostName: '127.0.0.1',
+      Port: port,
+      User: 'kraftwerk',
+      HostKeyAlias: 'receiver',
+      UserKnownHostsFile: knownHosts,
+      StrictHostKeyChecking: 'yes',
+      BatchMode: 'yes',
+      IdentitiesOnly: 'yes',
+      IdentityAgent: 'none',
+      LogLevel: 'ERROR',
+    };
+    const lines = Object.entries(options).map(([name, value]) => `  ${name} ${value}\n`);
+    writeFileSync(this.config, `Host receiver\n${lines.join('')}`);
+  }
+
   remove(): void {
     rmSync(this.folder, { recursive: true, force: true });
   }

@@ -153,7 +153,7 @@ describe('a shallow clone', () => {
     const refused = await bob.tryGit(['-C', shallow, 'push', 'kraftwerk@receiver:shallow/stage', 'master']);
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain(' ! [remote rejected] master -> master (shallow update not allowed)');
-    expect(refused.stderr).toContain('hint: git fetch --unshallow, or in CI fetch-depth: 0\n');
+    expect(refused.stderr).toContain('hint: this clone is shallow: git fetch --unshallow, in CI fetch-depth: 0\n');
     expect((await bob.tryGit(['ls-remote', 'stage'])).code, 'no project was made').not.toBe(0);
 
     bob.git(['-C', shallow, 'fetch', '-q', '--unshallow']);

@@ -37,7 +37,7 @@ describe('a template of the admin that nginx refuses', () => {
     await alice.refuses(() => alice.push(), {
       rejected: 'nginx refused its configuration',
       error: "nginx refuses the site's configuration",
-      says: [/invalid value/, /^hint: if the project\'s own nginx template was changed, mend it/],
+      says: [/invalid value/, /^hint: if the project's own nginx template was changed, mend it/],
     });
     expect((await get(receiver, bystander.host)).body).toBe('one');
 
