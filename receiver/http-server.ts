@@ -152,8 +152,7 @@ function reply(request: IncomingMessage, response: ServerResponse, status: numbe
   response.setHeader('X-Content-Type-Options', 'nosniff');
   // Hung up on while it sends, a client would not see the answer; but nobody may send for ever.
   request.resume();
-  const hangUp = setTimeout(() => request.complete || request.destroy(), REST_OF_BODY_MS);
-  response.once('close', () => clearTimeout(hangUp));
+  if (!request.complete) setTimeout(() => request.complete || request.destroy(), REST_OF_BODY_MS).unref();
   response.end(request.method === 'HEAD' ? '' : `${lines.join('\n')}\n`);
 }
 

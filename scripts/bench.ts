@@ -3,7 +3,6 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { printTable } from '../receiver/print-table.ts';
 import { waitFor } from '../tests/actors/processes.ts';
 import { createPusher, type Pusher } from '../tests/actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../tests/actors/receiver.ts';
@@ -12,6 +11,7 @@ import { measureBoot } from './bench-parts/gunicorn-boot.ts';
 import { type Site, startLoad, visit } from './bench-parts/http-load.ts';
 import { copyProjects } from './bench-parts/many-projects.ts';
 import { startPlainGitServer } from './bench-parts/plain-git-server.ts';
+import { formatReport, median, type Row } from './bench-parts/report.ts';
 
 const { values } = parseArgs({
   options: {
@@ -27,15 +27,6 @@ const BUDGET_MS = 100;
 const PROJECTS = 100;
 const TREE_FILES = 5_000;
 
-interface Row {
-  what: string;
-  value: number;
-  unit: 'ms' | 'MB' | '';
-  /** What it is held against, in the same unit. */
-  limit?: number;
-  note?: string;
-}
-
 const rows: Row[] = [];
 const stepTimes = new Map<string, number[]>();
 
@@ -48,14 +39,6 @@ function readCount(name: string, text: string): number {
 
 function say(text: string): void {
   process.stderr.write(`${text}\n`);
-}
-
-function median(numbers: readonly number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return sorted.length % 2 === 1
-    ? (sorted[Math.floor(middle)] ?? Number.NaN)
-    : ((sorted[middle - 1] ?? Number.NaN) + (sorted[middle] ?? Number.NaN)) / 2;
 }
 
 async function time(body: () => unknown): Promise<number> {
@@ -236,45 +219,6 @@ async function measureIdle(receiver: TestReceiver): Promise<void> {
   rows.push({ what: `idle receiver's RSS, ${PROJECTS} projects`, value: Number(rss) / 1024, unit: 'MB', limit: 90 });
 }
 
-function print(): void {
-  const shown = (value: number): string =>
-    value < 10 && !Number.isInteger(value) ? value.toFixed(1) : value.toFixed(0);
-  const steps = [...stepTimes].map(([step, times]) => ({ step, ms: median(times) }));
-  if (values.json) {
-    process.stdout.write(
-      `${JSON.stringify({ cores: cpus().length, load: loadavg()[0], node: process.version, rows, steps }, null, 2)}\n`,
-    );
-    return;
-  }
-  process.stdout.write(
-    printTable(
-      [
-        { title: 'what' },
-        { title: 'value', align: 'right' },
-        { title: '' },
-        { title: 'at most', align: 'right' },
-        { title: '' },
-        { title: '' },
-      ],
-      rows.map(({ what, value, unit, limit, note }) => [
-        what,
-        shown(value),
-        unit,
-        limit === undefined ? '' : String(limit),
-        limit === undefined ? '' : value <= limit ? 'ok' : 'MISSED',
-        note ?? '',
-      ]),
-    ),
-  );
-  process.stdout.write("\nSteps of the pushes with unchanged requirements, from the receiver's log, medians:\n\n");
-  process.stdout.write(
-    printTable(
-      [{ title: 'step' }, { title: 'ms', align: 'right' }],
-      steps.map(({ step, ms }) => [step, ms.toFixed(1)]),
-    ),
-  );
-}
-
 async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'kraftwerk-bench-'));
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
@@ -316,7 +260,7 @@ def index():
     await measureLargeTree(receiver);
     say(`idle, with ${PROJECTS} projects`);
     await measureIdle(receiver);
-    print();
+    process.stdout.write(formatReport(rows, stepTimes, values.json));
   } finally {
     say('cleaning up');
     pusher.cleanUp();

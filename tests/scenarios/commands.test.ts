@@ -212,7 +212,7 @@ describe('processes', () => {
   it('stop holds over a restart of the receiver; start shows the health check; a push starts it, too', async () => {
     const alice = await deployed('halt', 'one');
     expect(await receiver.ssh('stop', 'halt')).toMatchObject({ code: 0 });
-    expect((await get(receiver, 'halt-stage.localhost')).status).toBe(502);
+    expect((await get(receiver, 'halt-stage.localhost')).status).toBe(503);
     expect(await receiver.ssh('ps:stop', 'halt')).toMatchObject({
       code: 0,
       stderr: 'halt/stage: v1 is stopped already\n',

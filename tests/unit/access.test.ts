@@ -37,9 +37,10 @@ describe('the matrix of roles and verbs', () => {
     deploy: { admin: 'yes', deploy: 'yes', read: 'role' },
     rollback: { admin: 'yes', deploy: 'yes', read: 'role' },
     process: { admin: 'yes', deploy: 'yes', read: 'role' },
+    tokens: { admin: 'yes', deploy: 'yes', read: 'yes' },
     keys: { admin: 'yes', deploy: 'role', read: 'role' },
   };
-  const receiverWide: Verb[] = ['self', 'projects', 'keys'];
+  const receiverWide: Verb[] = ['self', 'projects', 'tokens', 'keys'];
 
   it('names every verb', () => {
     expect(Object.keys(MATRIX).sort()).toEqual([...VERBS].sort());
