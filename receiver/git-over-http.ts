@@ -57,7 +57,8 @@ export async function serveGitOverHttp(asked: GitRequest, services: GitHttpServi
       service === 'upload-pack' ? options : { repository: known ? options.repository : services.emptyRepository };
     response.setHeader('Content-Type', `application/x-git-${service}-advertisement`);
     const output = advertise(service, shown, (error) => services.log('http.git_failed', { message: error.message }));
-    return await answer(output, response);
+    await answer(output, response);
+    return void response.end();
   }
 
   const type = `application/x-git-${service}`;
@@ -77,6 +78,7 @@ export async function serveGitOverHttp(asked: GitRequest, services: GitHttpServi
   if (head.equals(Buffer.from('0000'))) return void response.end();
   const { output, ended } = exchange(service, options, { head, body }, gone.signal);
   await Promise.all([answer(output, response), ended]);
+  response.end();
 }
 
 async function push(
@@ -100,6 +102,8 @@ async function push(
       await answered;
       return code;
     });
+    // Not before the lock is free and all is tidy: what the client does next finds it so.
+    response.end();
   } catch (error) {
     if (!(error instanceof KraftwerkError) || !head.sideband) throw error;
     // Where git can still be told in its own words, the reason stands in its own line.
@@ -109,11 +113,11 @@ async function push(
   }
 }
 
-/** Sends it all, and reads on when the client has gone: git must be able to end. Resolves when git has said all. */
+/** Sends it all but the end, and reads on when the client has gone: git must be able to end. Resolves when git has said all. */
 function answer(output: Readable, response: ServerResponse): Promise<void> {
   return new Promise((resolve) => {
     output.once('end', resolve);
-    output.pipe(response);
+    output.pipe(response, { end: false });
     const drop = (): void => {
       output.unpipe(response);
       output.resume();
@@ -128,9 +132,14 @@ function limitSilence(request: IncomingMessage, body: Readable): void {
     // Not the client's silence where it is we who do not read: while the push waits for its turn.
     if (body.readableFlowing === true) request.destroy();
     else timer.refresh();
-  }, BODY_IDLE_MS);
-  const stop = (): void => clearTimeout(timer);
-  request.on('data', () => timer.refresh());
+  }, BODY_IDLE_MS).unref();
+  const refresh = (): void => void timer.refresh();
+  const stop = (): void => {
+    // Before the timer goes: a refresh would bring it back.
+    request.off('data', refresh);
+    clearTimeout(timer);
+  };
+  request.on('data', refresh);
   body.once('end', stop);
   body.once('close', stop);
 }

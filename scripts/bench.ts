@@ -223,7 +223,7 @@ async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'kraftwerk-bench-'));
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
   const [load = 0] = loadavg();
-  if (load > cpus().length / 4)
+  if (load > cpus().length / 2)
     say(`warning: other programs keep this machine busy (load ${load.toFixed(1)}): times will be too high`);
   say('starting a receiver and a node');
   const receiver = await startReceiver();
