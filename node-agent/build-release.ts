@@ -1,5 +1,5 @@
 /** Makes a release's tree: unpack, packages, build and services in a hidden folder, then one rename. */
-import { createCompiler } from './compile.ts';
+import { type Compiler, createCompiler } from './compile.ts';
 import type { PrepareRequest } from './protocol.ts';
 import { listReleases, readCurrent, readNotes } from './releases.ts';
 import { setUpServices } from './services.ts';
@@ -16,7 +16,21 @@ export async function buildRelease(request: PrepareRequest, work: Work): Promise
   const previous = readCurrent(system, site);
   for (const path of [site.releases, site.virtualenvs, notes]) system.makeFolder(path);
 
-  const compiler = createCompiler(system, tree, previous === null ? null : site.release(previous.release));
+  const interpreter = system.realPath(request.python) ?? '';
+  // Byte code of another Python is of no use.
+  const same = previous !== null && readNotes(system, site, previous.release)?.interpreter === interpreter;
+  const previousTree = same ? site.release(previous.release) : null;
+  const compiler = createCompiler(system, site, request.python, previousTree, work.signal);
+  try {
+    await fillRelease(request, work, tree, compiler);
+  } finally {
+    compiler.cancel();
+  }
+}
+
+/** From the unpacked tree to the rename that makes it a release. */
+async function fillRelease(request: PrepareRequest, work: Work, tree: string, compiler: Compiler): Promise<void> {
+  const { system, site } = work;
   await step(work, 'Unpack', async () => {
     const { files, bytes } = await unpack(system, work.receiveArtifact(), request.artifact, tree, compiler.onFile);
     return { detail: `${files} files, ${Math.ceil(bytes / 1024)} KiB`, quiet: true };
@@ -37,7 +51,7 @@ export async function buildRelease(request: PrepareRequest, work: Work): Promise
   system.failpoint('prepare.packages');
 
   if (request.build !== null) await runStep(request, work, 'Build', request.build, tree, request.buildEnvironment);
-  const compiled = compiler.compile(`${tree}/venv/bin/python`, work.signal, site);
+  const compiled = compiler.compile(tree);
   await step(work, 'Services', async () => {
     const detail = await setUpServices(system, site, request.services, {
       override: request.override,
@@ -52,7 +66,7 @@ export async function buildRelease(request: PrepareRequest, work: Work): Promise
   seal(system, system.realPath(tree) ?? tree);
   const interpreter = system.realPath(request.python) ?? '';
   system.writeFile(
-    `${notes}/release.json`,
+    `${site.releaseNotes(request.release)}/release.json`,
     JSON.stringify({ artifact: request.artifact.sha256, virtualenv: virtualenv.key, interpreter }),
   );
   system.failpoint('prepare.publish');

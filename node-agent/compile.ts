@@ -3,6 +3,11 @@ import { dirname } from 'node:path';
 import type { SiteLayout } from './layout.ts';
 import { DEFAULT_PATH, type System } from './system.ts';
 
+export type Compiler = ReturnType<typeof createCompiler>;
+
+/** From the start of a deploy on: a build may take its time. */
+const COMPILE_LIMIT_MS = 3_600_000;
+
 /** py_compile alone starts twice as fast as the module compileall. */
 const COMPILE = `
 import sys, py_compile
@@ -14,12 +19,33 @@ for line in sys.stdin:
 `;
 
 /**
- * Collects, while a tree is unpacked, which of its modules are new, and links the byte code of the others.
+ * Collects, while a tree is unpacked, which of its modules are new, and links the byte code of the others. The compiler is
+ * started here and now and waits for its list, so that nobody waits for Python to start.
  * The byte code is of the unchecked-hash kind: a release never changes, so Python need not look at the source's date.
+ * @param python an interpreter of the version that will run it; where it is missing, others say so
  */
-export function createCompiler(system: System, tree: string, previousTree: string | null) {
+export function createCompiler(
+  system: System,
+  site: SiteLayout,
+  python: string,
+  previousTree: string | null,
+  signal: AbortSignal,
+) {
   const changed: string[] = [];
   const unchanged: string[] = [];
+  let give: (list: string) => void = () => undefined;
+  const input = new Promise<string>((resolve) => {
+    give = resolve;
+  });
+  const compiling = system
+    .run([python, '-I', '-S', '-c', COMPILE], {
+      cwd: site.site,
+      env: { PATH: DEFAULT_PATH, LANG: 'C.UTF-8' },
+      input,
+      timeoutMs: COMPILE_LIMIT_MS,
+      signal,
+    })
+    .catch(() => undefined);
   return {
     onFile(path: string, content: readonly Uint8Array[]): void {
       if (!path.endsWith('.py')) return;
@@ -27,20 +53,15 @@ export function createCompiler(system: System, tree: string, previousTree: strin
       (same ? unchanged : changed).push(path);
     },
     /** Compiles what is left. A file that does not compile is the program's own affair: it may be for another Python. */
-    async compile(python: string, signal: AbortSignal, site: SiteLayout): Promise<void> {
+    async compile(tree: string): Promise<void> {
       // Only now: a tree may bring byte code of its own, and that is unpacked first.
       if (previousTree !== null)
         for (const path of unchanged) if (!linkByteCode(system, tree, previousTree, path)) changed.push(path);
-      if (changed.length === 0) return;
-      await system.run([python, '-I', '-S', '-c', COMPILE], {
-        cwd: tree,
-        env: { PATH: DEFAULT_PATH, LANG: 'C.UTF-8' },
-        input: `${changed.join('\n')}\n`,
-        timeoutMs: 120_000,
-        signal,
-        jobFile: site.job,
-      });
+      give(changed.map((path) => `${tree}/${path}\n`).join(''));
+      await compiling;
     },
+    /** Lets the compiler go where nothing is to be compiled after all. */
+    cancel: (): void => give(''),
   };
 }
 

@@ -84,6 +84,6 @@ export async function waitForHealth(
       return { healthy: false, why: 'boot', status: null, tries };
     await system.sleep(pauseMs, signal);
     // While it boots, look closely: the pusher waits. Wrong answers are given time to mend.
-    pauseMs = answered ? Math.min(Math.max(pauseMs * 4, 50), health.intervalMs) : Math.min(pauseMs * 1.05, 25);
+    pauseMs = answered ? Math.min(Math.max(pauseMs * 4, 50), health.intervalMs) : Math.min(pauseMs * 1.05, 8);
   }
 }

@@ -135,7 +135,7 @@ export function allowStart(system: System, site: SiteLayout): void {
 /** Starts a boot in its idle slot once, on trial: when it ends, it stays down. */
 export function startTrial(system: System, site: SiteLayout, release: number, boot: BootName, slot: Slot): void {
   system.makeFolder(site.runtime, 0o750);
-  system.writeFile(site.trial(slot), `v${release} ${boot}\n`);
+  system.writeVolatile(site.trial(slot), `v${release} ${boot}\n`);
   system.failpoint('trial');
   if (!control(system, site.slot(slot), 'o'))
     throw new KraftwerkError('node.runit', `runit does not supervise ${site.instance}.web.${slot}`);

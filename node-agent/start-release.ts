@@ -5,7 +5,7 @@ import { hasEndMark, linesSince, logEnd } from './logs.ts';
 import { drain, readService, startTrial, stopSlot, waitForSlots, waitUntil } from './processes.ts';
 import { type BootName, KraftwerkError, type PrepareRequest, parseBootName } from './protocol.ts';
 import { newestBoot, readCurrent } from './releases.ts';
-import type { System } from './system.ts';
+import { processStart, type System } from './system.ts';
 import { gone, step, stopIfGone, type Work, withHeartbeat } from './work.ts';
 
 const LOG_LINES = 20;
@@ -44,12 +44,9 @@ export async function startRelease(request: PrepareRequest, work: Work): Promise
   stopIfGone(work, 'Start');
   system.failpoint('prepare.started');
 
-  const alive = (): boolean => {
-    const now = readService(system, folder);
-    return now.state === 'run' && now.pid === pid;
-  };
+  const alive = watchProcess(system, folder, pid);
   await step(work, 'Health', async (progress) => {
-    progress('waiting for its first answer');
+    progress('waiting for a good answer');
     const verdict = await waitForHealth(system, socketFromRoot(site, boot), request.health, alive, signal);
     if (verdict.healthy)
       return { detail: `GET ${request.health.path} ${verdict.status} in ${Math.round(verdict.ms)} ms` };
@@ -76,6 +73,27 @@ export async function startRelease(request: PrepareRequest, work: Work): Promise
   return boot;
 }
 
+/** Longer than a master needs to notice that a worker has ended. */
+const DEAD_WORKERS_MS = 400;
+
+/**
+ * Whether the process that was started still lives, for whoever asks again and again. A master all of whose workers are dead
+ * does not: gunicorn 20 may miss that they failed to boot, and then waits out its graceful timeout.
+ */
+function watchProcess(system: System, folder: string, pid: number): () => boolean {
+  let deadSince: number | null = null;
+  return () => {
+    const now = readService(system, folder);
+    if (now.state !== 'run' || now.pid !== pid) return false;
+    const workers = (system.readText(`/proc/${pid}/task/${pid}/children`) ?? '')
+      .split(' ')
+      .filter((word) => word !== '');
+    const dead = workers.length > 0 && workers.every((worker) => processStart(Number(worker)) === null);
+    deadSince = dead ? (deadSince ?? system.nowMs()) : null;
+    return deadSince === null || system.nowMs() - deadSince < DEAD_WORKERS_MS;
+  };
+}
+
 /** What an earlier deploy has left running in the slot finishes its requests first. */
 async function emptySlot(request: PrepareRequest, { system, site }: Work, slot: Slot): Promise<void> {
   const boot = newestBoot(system, site, slot);
@@ -95,7 +113,7 @@ async function emptySlot(request: PrepareRequest, { system, site }: Work, slot: 
 function nextBoot(system: System, site: SiteLayout, slot: Slot): BootName {
   const file = `${site.notes}/boots`;
   const next = Number(system.readText(file) ?? '0') + 1;
-  system.writeFile(file, `${next}\n`);
+  system.writeVolatile(file, `${next}\n`);
   return parseBootName(`${slot}.${next}`, 'boot');
 }
 

@@ -12,7 +12,8 @@ export interface RunOptions {
   env: Readonly<Record<string, string>>;
   timeoutMs: number;
   signal?: AbortSignal;
-  input?: string;
+  /** A promise: the program starts at once and waits for it. */
+  input?: string | Promise<string>;
   onLine?: (line: string) => void;
   /** Where the process group is noted, so that a later agent can end it if this one is killed. */
   jobFile?: string;
@@ -118,6 +119,14 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     makeFolder(path: string, mode = 0o755): void {
       failpoint('mkdir');
       fs.mkdirSync(path, { recursive: true, mode });
+    },
+
+    /** For what means nothing after a reboot: whole or not there, but not durable. */
+    writeVolatile(path: string, text: string): void {
+      failpoint('write');
+      const temporary = `${path}.${process.pid}.tmp`;
+      fs.writeFileSync(temporary, text);
+      fs.renameSync(temporary, path);
     },
 
     /** Writes only what differs; true when it did. */
@@ -343,7 +352,10 @@ function runProgram(argv: readonly string[], options: RunOptions, onStart: (pid:
     onStart(child.pid);
     if (options.signal?.aborted) end();
     child.stdin?.on('error', () => undefined);
-    child.stdin?.end(options.input ?? '');
+    void Promise.resolve(options.input ?? '').then(
+      (input) => child.stdin?.end(input),
+      () => child.stdin?.end(),
+    );
     for (const stream of [child.stdout, child.stderr])
       if (stream) createInterface({ input: stream }).on('line', onLine);
     // A program's own background children must not outlive it, nor hold its pipes open.

@@ -18,6 +18,8 @@ export interface Work {
   signal: AbortSignal;
 }
 
+/** Nobody waits longer than this without a sign of life; then less often. */
+const FIRST_HEARTBEAT_MS = 2_000;
 const HEARTBEAT_MS = 5_000;
 const COMMAND_LIMIT_MS = 1_800_000;
 
@@ -47,15 +49,17 @@ export async function withHeartbeat<T>(
 ): Promise<T> {
   const begin = work.system.nowMs();
   let current = what;
-  const timer = setInterval(() => {
+  const beat = (): void => {
     work.emit({ event: 'progress', step: name, what: current || name.toLowerCase(), ms: work.system.nowMs() - begin });
-  }, HEARTBEAT_MS);
+    timer = setTimeout(beat, HEARTBEAT_MS);
+  };
+  let timer = setTimeout(beat, FIRST_HEARTBEAT_MS);
   try {
     return await body((next) => {
       current = next;
     });
   } finally {
-    clearInterval(timer);
+    clearTimeout(timer);
   }
 }
 

@@ -172,6 +172,12 @@ function checkReferences(value: WrittenConfig, context: ConfigContext, report: R
     const other = roots.get(folder);
     if (other !== undefined)
       report(['nodes', name, 'root'], `nodes.${name}.root: is the folder of the node ${other} already`);
+    // It stands in nginx's configuration, where other characters have a meaning.
+    if (!/^[A-Za-z0-9_./@+-]+$/.test(folder))
+      report(
+        ['nodes', name, 'root'],
+        `nodes.${name}.root: ${folder}: only letters, digits and _ . / @ + - may be in it`,
+      );
     roots.set(folder, name);
   }
 }

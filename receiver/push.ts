@@ -5,11 +5,11 @@ import type { EnvironmentConfig } from './config.ts';
 import type { Deployer } from './deploy/deploy.ts';
 import type { DomainClaims } from './deploy/domains.ts';
 import { describeChanges, planRelease, type ReleaseSpec } from './deploy/plan.ts';
-import { type SayLines, tellDeploy } from './deploy/tell.ts';
+import { tellDeploy } from './deploy/tell.ts';
 import { type Artifact, packArtifact } from './git/artifact.ts';
 import type { ProcReceive, RefUpdate, RefVerdict } from './git/proc-receive.ts';
 import { openRepository } from './git/repository.ts';
-import { assertPlainTree, createTreeReader, listTree } from './git/tree.ts';
+import { assertPlainTree, createTreeReader, listTree, readBlob } from './git/tree.ts';
 import type { Journal } from './journal.ts';
 import { MANIFEST_FILE, missingManifest, parseManifest } from './manifest.ts';
 import { decideRefs, type PushOption, parsePushOptions } from './push-policy.ts';
@@ -99,11 +99,16 @@ async function deployBranch(
     const before = journal.target(target);
     const release = journal.nextRelease(target);
     const repository = openRepository(services.data, target);
-    await checkHistory(repository, update, environment);
-    const { commit, subject } = await repository.describeCommit(update.new);
-    sayLines(headline(targetName(target), commit, subject));
     const generation = (before?.generation ?? 0) + (options.has('upgrade-packages') ? 1 : 0);
-    const { spec, artifact } = await readCommit(commit, generation, context, services, sayLines);
+    const reading = readCommit(update.new, generation, context, services);
+    reading.catch(() => undefined);
+    const [{ commit, subject }] = await Promise.all([
+      repository.describeCommit(update.new),
+      checkHistory(repository, update, environment),
+    ]);
+    sayLines(headline(targetName(target), commit, subject));
+    const { spec, artifact, configMs } = await reading;
+    sayLines(stepLine('Config', `${MANIFEST_FILE} ok`, configMs));
     if (options.has('plan')) {
       sayLines(describePlan({ spec, commit, sha256: artifact.sha256, release }, update, context, services));
       return 'plan only';
@@ -150,9 +155,16 @@ async function checkHistory(
   update: RefUpdate,
   environment: EnvironmentConfig,
 ): Promise<void> {
+  const branch = update.ref.slice('refs/heads/'.length);
+  // Over HTTP a client is told the refs before it waits for its turn.
+  if ((await repository.readRef(update.ref)) !== (isZero(update.old) ? null : update.old)) {
+    throw new KraftwerkError('push.moved', `${branch}: somebody else has pushed meanwhile`, {
+      hint: `git pull --rebase ${environment.name} ${branch}`,
+      reason: 'fetch first',
+    });
+  }
   if (!environment.fastForwardOnly || isZero(update.old) || (await repository.isAncestor(update.old, update.new)))
     return;
-  const branch = update.ref.slice('refs/heads/'.length);
   throw new KraftwerkError(
     'push.not-fast-forward',
     `${branch}: what serves is not in the history of what is pushed, and ${environment.name} is fast_forward_only`,
@@ -164,7 +176,7 @@ async function checkHistory(
 }
 
 /**
- * Reads and checks a commit's tree and kraftwerk.yaml, and packs it.
+ * Reads and checks a commit's tree and kraftwerk.yaml, and packs it. What git is asked is asked at once: most pushes are good.
  * @throws KraftwerkError everything that is wrong with either
  */
 export async function readCommit(
@@ -172,18 +184,17 @@ export async function readCommit(
   generation: number,
   context: PushContext,
   services: Pick<PushServices, 'data' | 'templates' | 'environments' | 'nowMs'>,
-  say: SayLines,
-): Promise<{ spec: ReleaseSpec; artifact: Artifact }> {
+): Promise<{ spec: ReleaseSpec; artifact: Artifact; configMs: number }> {
   const begin = services.nowMs();
   const { target, environment } = context;
   const { path } = openRepository(services.data, target);
-  // Most pushes are good: pack while the tree is looked at.
   const packing = packArtifact(services.data, path, commit, context.signal);
-  packing.catch(() => undefined);
+  const reading = readBlob(path, `${commit}:${MANIFEST_FILE}`);
+  for (const started of [packing, reading]) started.catch(() => undefined);
   const entries = await listTree(path, commit);
   assertPlainTree(entries);
   const tree = createTreeReader(path, entries);
-  const text = await tree.read(MANIFEST_FILE);
+  const text = tree.files.has(MANIFEST_FILE) ? await reading : null;
   if (text === null) throw missingManifest(tree.files);
   const manifest = parseManifest(text, {
     project: target.project,
@@ -195,6 +206,6 @@ export async function readCommit(
   checkTree(manifest, tree.files);
   const wsgi = await detectWsgi(manifest.wsgi, manifest, tree);
   const spec = planRelease(manifest, wsgi, tree.files, generation);
-  say(stepLine('Config', `${MANIFEST_FILE} ok`, services.nowMs() - begin));
-  return { spec, artifact: await packing };
+  const configMs = services.nowMs() - begin;
+  return { spec, artifact: await packing, configMs };
 }

@@ -57,7 +57,22 @@ export function createLogger(destination: NodeJS.WritableStream): Logger {
 }
 
 /** @throws KraftwerkError `receiver.running`, `ssh.listen`, `hostKey.*` */
-export async function startReceiver(config: Config, { env, runsAsRoot, log }: ReceiverSurroundings): Promise<Receiver> {
+export async function startReceiver(config: Config, surroundings: ReceiverSurroundings): Promise<Receiver> {
+  const opened: (() => unknown)[] = [];
+  try {
+    return await assemble(config, surroundings, (close) => opened.push(close));
+  } catch (error) {
+    // What stays open would keep a receiver alive that serves nobody.
+    for (const close of opened.reverse()) await close();
+    throw error;
+  }
+}
+
+async function assemble(
+  config: Config,
+  { env, runsAsRoot, log }: ReceiverSurroundings,
+  onOpen: (close: () => unknown) => void,
+): Promise<Receiver> {
   const { data } = config;
   const nowMs = (): number => Date.now();
   const onEvent = (event: string, fields: Record<string, unknown>): void => {
@@ -67,6 +82,7 @@ export async function startReceiver(config: Config, { env, runsAsRoot, log }: Re
   for (const folder of ['', 'repositories', 'artifacts'])
     mkdirSync(join(data, folder), { recursive: true, mode: 0o700 });
   const journal = openJournal(join(data, 'journal.db'), () => new Date());
+  onOpen(() => journal.close());
   const templates = createTemplates([...config.templates, installPath('templates')]);
   const nodes = createNodes(config, templates, env, runsAsRoot);
   const environmentOf = (target: Target): EnvironmentConfig => {
@@ -97,6 +113,7 @@ export async function startReceiver(config: Config, { env, runsAsRoot, log }: Re
   });
   const locks = createTargetLocks(nowMs);
   const hooks = await startHookServer(data, (error) => onEvent('hook.failed', { message: String(error) }));
+  onOpen(() => hooks.close());
 
   for (const node of nodes.values()) {
     if (runsAsRoot)
@@ -158,6 +175,7 @@ export async function startReceiver(config: Config, { env, runsAsRoot, log }: Re
     handle: (session) => handle(session, git, api, onEvent),
     onEvent,
   });
+  onOpen(() => ssh.close());
   const http = config.http === null ? null : await listenHttp(config.http, git, keyring, onEvent);
   onEvent('receiver.ready', { ssh: ssh.address, ...(http !== null && { http: http.address }) });
 

@@ -3,9 +3,10 @@ import { KraftwerkError } from '../../node-agent/protocol.ts';
 import type { DeployOrder } from '../deploy/deploy.ts';
 import type { SayLines } from '../deploy/tell.ts';
 import { openRepository } from '../git/repository.ts';
+import { MANIFEST_FILE } from '../manifest.ts';
 import { readCommit } from '../push.ts';
 import { targetName } from '../target.ts';
-import { headline } from '../transcript.ts';
+import { headline, stepLine } from '../transcript.ts';
 import { type Command, type CommandContext, usageError } from './command.ts';
 import { findKept, readReleaseNumber } from './release-number.ts';
 import { branchOf, type Deployed, deployAndTell, orderRelease, withTarget } from './run-deploy.ts';
@@ -61,7 +62,8 @@ async function orderCommit(
   const { commit, subject } = await repository.describeCommit(found);
   sayLines(headline(targetName(target), commit, subject));
   const push = { target, environment: receiver.environment(target), by: identity.name, signal };
-  const { spec, artifact } = await readCommit(commit, record.generation, push, receiver, sayLines);
+  const { spec, artifact, configMs } = await readCommit(commit, record.generation, push, receiver);
+  sayLines(stepLine('Config', `${MANIFEST_FILE} ok`, configMs));
   return {
     target,
     kind: 'deploy',

@@ -157,8 +157,9 @@ export function createDeployer(options: DeployerOptions) {
   /** The branch, its place as HEAD, and the name under which the release can be fetched. */
   async function moveRefs(order: DeployOrder): Promise<void> {
     const repository = openRepository(data, order.target);
-    if (order.ref !== null) await repository.moveRef(order.ref.name, order.ref.from, order.commit);
-    if (makesRelease(order)) await repository.setRefs(new Map([[releaseRef(order.release), order.commit]]));
+    const to = order.commit;
+    const branch = order.ref === null ? [] : [{ ref: order.ref.name, to, from: order.ref.from }];
+    await repository.moveRefs([...branch, ...(makesRelease(order) ? [{ ref: releaseRef(order.release), to }] : [])]);
     if (order.ref === null || order.ref.name === journal.target(order.target)?.branch) return;
     await repository.setHead(order.ref.name);
   }
@@ -190,7 +191,8 @@ export function createDeployer(options: DeployerOptions) {
   /** After the pusher has been told: the old process finishes its requests, old releases go. */
   function retireLater(target: Target): void {
     const upTo = journal.lastDeploy(target);
-    const work = retire(target)
+    const work = afterAnswer()
+      .then(() => retire(target))
       .then(() => journal.setRetired(target, upTo))
       .catch((error: unknown) => log('deploy.retire_failed', { target: targetName(target), message: String(error) }))
       .finally(() => retiring.delete(work));
@@ -222,6 +224,11 @@ export function createDeployer(options: DeployerOptions) {
       while (retiring.size > 0) await Promise.allSettled(retiring);
     },
   };
+}
+
+/** The answer to the pusher and the agent that retires would fight for the processor. */
+function afterAnswer(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 150));
 }
 
 function aborted(): KraftwerkError {

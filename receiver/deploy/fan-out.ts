@@ -79,8 +79,8 @@ export async function prepareAll(
         artifact: (): Readable => readArtifact(data, order.artifact),
         onEvent: (event: AgentEvent) => {
           if (event.event !== 'log' && event.event !== 'result' && event.event !== 'send') emit(event);
-          // The next agent starts while the site boots, so that the switch does not wait for it.
-          if (event.event === 'step' && event.step === 'Start') node.warm();
+          // The next agent starts early, so that the switch does not wait for it, nor the site's boot for a processor.
+          if (event.event === 'step' && event.step === 'Packages') node.warm();
         },
       },
     );

@@ -33,7 +33,7 @@ export async function settleDeploy(
   if (deploy.ref !== null && (await repository.readRef(deploy.ref)) !== deploy.commit) {
     await repository.moveRef(deploy.ref, deploy.refFrom, deploy.commit);
   }
-  if (makesRelease(deploy)) await repository.setRefs(new Map([[releaseRef(deploy.release), deploy.commit]]));
+  if (makesRelease(deploy)) await repository.moveRefs([{ ref: releaseRef(deploy.release), to: deploy.commit }]);
   if (deploy.ref !== null) await repository.setHead(deploy.ref);
   journal.finishDeploy(deploy);
   return 'finished';

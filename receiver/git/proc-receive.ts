@@ -13,10 +13,11 @@ import { createPktReader, FLUSH, pktLine } from './pkt-line.ts';
 /** Frames to the hook: channel (0 end, 1 stdout, 2 stderr), length, bytes. From it: its token and a newline, then git's bytes. */
 const HOOK = `#!/usr/bin/perl
 # Joins git's pipes to the receiver, which decides about the push. Written by kraftwerk at its start.
-use strict; use Socket;
+use strict; # and nothing else: the module Socket takes longer to load than all of this to run
 my $refuse = sub { print STDERR "error: kraftwerk's receiver does not answer\\n"; exit 1 };
 my $r;
-socket($r, PF_UNIX, SOCK_STREAM, 0) && connect($r, pack_sockaddr_un($ENV{KRAFTWERK_SOCKET} // '')) or $refuse->();
+# AF_UNIX and SOCK_STREAM are 1 and 1 on Linux; its address is the family and the path.
+socket($r, 1, 1, 0) && connect($r, pack('S a*', 1, ($ENV{KRAFTWERK_SOCKET} // '') . "\\0")) or $refuse->();
 sub put { my ($to, $data) = @_; while (length $data) { my $n = syswrite($to, $data) // exit 1; substr($data, 0, $n) = '' } }
 put($r, ($ENV{KRAFTWERK_PUSH} // '') . "\\n");
 my ($in, $buffer) = (1, '');

@@ -65,9 +65,11 @@ export function openRepository(data: string, target: Target) {
       const args = to === null ? ['update-ref', '-d', ref, from ?? ''] : ['update-ref', ref, to, from ?? ZERO_ID];
       await git(args, options);
     },
-    /** Sets several refs in one transaction, whatever they were. */
-    async setRefs(refs: ReadonlyMap<string, string>): Promise<void> {
-      const input = [...refs].map(([ref, id]) => `update ${ref} ${id}\n`).join('');
+    /** All or none. `from` undefined: whatever it was; null: must not exist. @throws KraftwerkError `git.failed` */
+    async moveRefs(moves: readonly { ref: string; to: string; from?: string | null }[]): Promise<void> {
+      const input = moves
+        .map(({ ref, to, from }) => `update ${ref} ${to}${from === undefined ? '' : ` ${from ?? ZERO_ID}`}\n`)
+        .join('');
       if (input !== '') await git(['update-ref', '--stdin'], { ...options, input });
     },
     async deleteRefs(refs: readonly string[]): Promise<void> {

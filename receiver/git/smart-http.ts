@@ -16,7 +16,10 @@ export function advertise(service: GitService, options: GitOptions, onError: (er
   const output = new PassThrough();
   // Of the library's server only the place for errors is used.
   const errors = new Git(options.repository, { autoCreate: false });
-  errors.on('error', onError);
+  errors.on('error', (error: Error) => {
+    onError(error);
+    output.end();
+  });
   const giveBack = lendEnvironment(gitEnvironment(options));
   try {
     serviceRespond(errors, service, options.repository, output as unknown as ServerResponse);
@@ -59,6 +62,9 @@ export function exchange(
       ),
     );
     action.on('service', (child: ChildProcess) => {
+      // Out of file descriptors there are no pipes, and the library does not look; `error` comes right after.
+      child.stdin ??= new PassThrough();
+      child.stdout ??= new PassThrough();
       child.stdin?.on('error', () => undefined);
       child.stdout?.on('error', () => undefined);
       // What git says to people goes through the sideband; here is only what nobody would read.

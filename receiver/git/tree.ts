@@ -1,6 +1,6 @@
 /** Reads a commit's tree: what is in it, whether it may be deployed, the text of single files. */
 import { type CommitId, KraftwerkError, LIMITS, parseTreePath } from '../../node-agent/protocol.ts';
-import { type GitOptions, git } from './run-git.ts';
+import { git, tryGit } from './run-git.ts';
 
 export interface TreeEntry {
   mode: string;
@@ -98,16 +98,23 @@ export function assertPlainTree(entries: readonly TreeEntry[]): void {
   });
 }
 
+const TEXT_BYTES = 1024 * 1024;
+
+/** The text of a blob, named by its id or as COMMIT:PATH; null for what is missing or too large. */
+export async function readBlob(repository: string, name: string): Promise<string | null> {
+  const { code, stdout } = await tryGit(['cat-file', 'blob', name], { repository, maxBytes: TEXT_BYTES });
+  return code === 0 ? stdout.toString('utf8') : null;
+}
+
 /** Reads files of a commit as text, on demand; null for what is missing, too large or not a file. */
 export function createTreeReader(repository: string, entries: readonly TreeEntry[]) {
   const byPath = new Map(entries.map((entry) => [entry.path, entry]));
-  const options: GitOptions = { repository };
   return {
     files: new Set(entries.filter((entry) => entry.mode.startsWith('100')).map((entry) => entry.path)),
     async read(path: string): Promise<string | null> {
       const entry = byPath.get(path);
-      if (entry === undefined || !entry.mode.startsWith('100') || entry.size > 1024 * 1024) return null;
-      return (await git(['cat-file', 'blob', entry.id], options)).toString('utf8');
+      if (entry === undefined || !entry.mode.startsWith('100') || entry.size > TEXT_BYTES) return null;
+      return readBlob(repository, entry.id);
     },
   };
 }

@@ -84,15 +84,17 @@ function parseHostKey(text: string, path: string): HostKey {
   };
 }
 
+const TRIES = 20;
+
+/** ssh2 now and then makes a pair that does not verify (4 in 1,000). Such a one would be kept for good: another is made. */
 function generate(): string {
-  const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment: 'kraftwerk' });
-  const probe = randomBytes(32);
-  const key = ssh2.utils.parseKey(pair.private);
-  // A key that cannot be used would be kept for good: better none.
-  if (key instanceof Error || key.verify(probe, key.sign(probe)) !== true) {
-    throw new KraftwerkError('hostKey.invalid', 'host key: the one just made does not verify', { cause: key });
+  for (let turn = 0; turn < TRIES; turn++) {
+    const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment: 'kraftwerk' });
+    const probe = randomBytes(32);
+    const key = ssh2.utils.parseKey(pair.private);
+    if (!(key instanceof Error) && key.verify(probe, key.sign(probe)) === true) return pair.private;
   }
-  return pair.private;
+  throw new KraftwerkError('hostKey.invalid', `host key: none of ${TRIES} that were made verifies`);
 }
 
 /** Links a finished file into place, so that a crash leaves all or nothing and a second starter loses without harm. */

@@ -114,8 +114,10 @@ test.each<[string, string, string[]]>([
   ],
   [
     'a key of later',
-    `http: {port: 1}\n${MINIMAL}`,
-    ['1:1 unknown key "http", expected data, ssh, admins, templates, default_environment, nodes or environments'],
+    `image_id: 1\n${MINIMAL}`,
+    [
+      '1:1 unknown key "image_id", expected data, ssh, http, admins, templates, default_environment, nodes or environments',
+    ],
   ],
   [
     'nobody',
