@@ -114,13 +114,13 @@ export async function activate(request: ActivateRequest, work: Work): Promise<Ac
  */
 export async function retire(request: RetireRequest, work: Work): Promise<void> {
   const { system, site } = work;
-  const old = await work.locked(async () => findOldProcess(work));
+  const old = await work.locked(async () => findOldProcess(work, request.old));
   if (old !== null) {
     await drain(system, site, old, request);
     system.failpoint('retire.drained');
     await work.locked(async () => {
       // The slot may by now be on trial for the next release.
-      if (findOldProcess(work)?.pid === old.pid) control(system, site.slot(old.slot), 'd');
+      if (findOldProcess(work, old.boot)?.pid === old.pid) control(system, site.slot(old.slot), 'd');
     });
     const gone = (): boolean => readService(system, site.slot(old.slot)).pid !== old.pid;
     if (!(await waitUntil(system, gone, request.timeoutMs))) {
@@ -140,16 +140,12 @@ interface OldProcess {
   pid: number;
 }
 
-/** What runs in the slot that does not serve. */
-function findOldProcess({ system, site }: Work): OldProcess | null {
-  const serving = readCurrent(system, site);
-  for (const slot of SLOTS) {
-    const { state, pid } = readService(system, site.slot(slot));
-    if (state !== 'run' || (serving !== null && slotOf(serving.boot) === slot)) continue;
-    const boot = newestBoot(system, site, slot);
-    if (boot !== null) return { slot, boot, pid };
-  }
-  return null;
+/** The process of a boot that has been replaced, if it still runs and nothing newer has taken its slot. */
+function findOldProcess({ system, site }: Work, boot: BootName | null): OldProcess | null {
+  if (boot === null || readCurrent(system, site)?.boot === boot) return null;
+  const slot = slotOf(boot);
+  const { state, pid } = readService(system, site.slot(slot));
+  return state === 'run' && newestBoot(system, site, slot) === boot ? { slot, boot, pid } : null;
 }
 
 /** Releases whose process runs, whether it serves, is on trial or drains. */

@@ -302,11 +302,13 @@ export const parseActivate = object({
 });
 export type ActivateRequest = ReturnType<typeof parseActivate>;
 
-/** Drain and stop everything of the instance that does not serve, then remove what is not kept. */
+/** Drain and stop what served before, then remove what is not kept. */
 export const parseRetire = object({
   ...base,
   op: oneOf('retire'),
   instance: parseInstanceName,
+  /** The boot that has been replaced; null: there was none. Whatever else runs may be on trial and is left alone. */
+  old: nullable(parseBootName),
   timeoutMs: integer(1, 3_600_000),
   healthPath: parseString,
   host: parseString,

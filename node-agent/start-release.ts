@@ -107,6 +107,10 @@ async function emptySlot(request: PrepareRequest, { system, site }: Work, slot: 
     );
   }
   await stopSlot(system, site, slot, request.timeoutMs);
+  const serving = readCurrent(system, site)?.boot;
+  for (const name of system.list(site.runtime)) {
+    if (name.startsWith(`${slot}.`) && name !== serving) system.remove(`${site.runtime}/${name}`);
+  }
 }
 
 /** Serial numbers of boots only rise, so that no socket's path is ever used twice: gunicorn removes its path when it ends. */
@@ -126,6 +130,8 @@ async function processError(
   what: string,
 ): Promise<KraftwerkError> {
   const { system, site } = work;
+  // A master that hangs over its dead workers.
+  if (code === 'health.died') await stopSlot(system, site, slot, 1_000);
   // The end mark comes through the same pipe as the last words: when it is there, they are.
   if (readService(system, site.slot(slot)).state !== 'run')
     await waitUntil(system, () => hasEndMark(system, site, slot, logStart), 2_000);

@@ -365,6 +365,14 @@ export function openJournal(file: string, now: () => Date) {
     setRetired(target: Target, id: number): void {
       run('UPDATE deploys SET retired = 1 WHERE project = ? AND environment = ? AND id <= ?', ...key(target), id);
     },
+    /** What the last deploy that was finished has switched, and from what. */
+    lastSwitches(target: Target): Switches | null {
+      const row = one(
+        "SELECT switches FROM deploys WHERE project = ? AND environment = ? AND phase = 'done' ORDER BY id DESC LIMIT 1",
+        ...key(target),
+      );
+      return row === undefined || row.switches === null ? null : (JSON.parse(text(row.switches)) as Switches);
+    },
     lastDeploy: (target: Target): number =>
       Number(
         one('SELECT coalesce(max(id), 0) AS id FROM deploys WHERE project = ? AND environment = ?', ...key(target))?.id,

@@ -206,7 +206,8 @@ export function createDeployer(options: DeployerOptions) {
     if (serving === undefined) return;
     const others = releases.map(({ release }) => release).filter((release) => release !== current);
     const dropped = others.slice(serving.spec.keepReleases);
-    await retireAll(siteOf(target), serving.spec, others.slice(0, serving.spec.keepReleases));
+    const kept = others.slice(0, serving.spec.keepReleases);
+    await retireAll(siteOf(target), serving.spec, journal.lastSwitches(target), kept);
     journal.dropReleases(target, dropped);
     const repository = openRepository(data, target);
     await repository.deleteRefs(dropped.map(releaseRef));

@@ -134,8 +134,13 @@ export async function abandonAll(site: Site, switches: Switches | null, keep: re
   );
 }
 
-/** Lets old processes finish their requests and removes what is not kept. */
-export async function retireAll(site: Site, spec: ReleaseSpec, keep: readonly number[]): Promise<void> {
+/** Lets what was replaced finish its requests, and removes what is not kept. */
+export async function retireAll(
+  site: Site,
+  spec: ReleaseSpec,
+  switches: Switches | null,
+  keep: readonly number[],
+): Promise<void> {
   const order = {
     op: 'retire',
     instance: site.instance,
@@ -144,5 +149,8 @@ export async function retireAll(site: Site, spec: ReleaseSpec, keep: readonly nu
     host: spec.domains[0] ?? 'localhost',
     keep,
   } as const;
-  await Promise.all(site.nodes.map((node) => node.request(order, { timeoutMs: spec.timeoutMs * 2 + 60_000 })));
+  const limit = { timeoutMs: spec.timeoutMs * 2 + 60_000 };
+  await Promise.all(
+    site.nodes.map((node) => node.request({ ...order, old: switches?.[node.name]?.previous?.boot ?? null }, limit)),
+  );
 }

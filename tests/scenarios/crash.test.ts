@@ -133,4 +133,19 @@ describe('the disk is full', () => {
       await expectNoOrphans();
     },
   );
+
+  it('when packages have just been installed', async () => {
+    const before = (await get(receiver, HOST)).body;
+    alice.commit({ 'requirements.txt': `# ${++version}\n`, 'version.txt': 'never' });
+    writeFileSync(failpoint, 'prepare:virtualenv.built:1:ENOSPC');
+    const pushed = await alice.push('stage');
+    rmSync(failpoint);
+    expect(pushed.rejected).toMatch(/^disk full; v[0-9]+ still live$/);
+    expect(pushed.lines).toContain('error: the disk of the node is full');
+    expect(await expectConsistent([before])).toBe(before);
+    const last = `version ${++version}`;
+    await alice.deploy({ 'version.txt': last });
+    expect(await expectConsistent([last])).toBe(last);
+    await expectNoOrphans();
+  });
 });
