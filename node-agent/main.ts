@@ -100,7 +100,9 @@ async function handle(
 
 /** The kernel's own lock, held by a child that ends when we do, however we end. */
 async function withLock<T>(system: System, path: string, body: () => Promise<T>): Promise<T> {
-  const holder = await system.holdOpen(['flock', '-w', String(LOCK_WAIT_S), path, 'sh', '-c', 'echo locked; exec cat']);
+  // cat starts when the lock is had, and says the word back.
+  const argv = ['flock', '--no-fork', '-w', String(LOCK_WAIT_S), path, 'cat'];
+  const holder = await system.holdOpen(argv, 'locked');
   if (holder.line !== 'locked') {
     holder.release();
     throw new KraftwerkError('node.lock', `cannot lock ${path} on the node`, {

@@ -256,13 +256,14 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     },
 
     /** Keeps `argv` running as long as the agent lives: its stdin is ours. Resolves with its first line, null if it ends before. */
-    holdOpen(argv: readonly string[]): Promise<{ line: string | null; release(): void }> {
+    holdOpen(argv: readonly string[], word: string): Promise<{ line: string | null; release(): void }> {
       failpoint('spawn');
       const [command = '', ...args] = argv;
       const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'ignore'], env: { PATH: DEFAULT_PATH } });
       return new Promise((resolve) => {
         const release = (): void => void child.stdin.end();
         child.stdin.on('error', () => undefined);
+        child.stdin.write(`${word}\n`);
         child.on('error', () => resolve({ line: null, release }));
         child.stdout.once('data', (data: Buffer) => resolve({ line: data.toString().trim(), release }));
         child.on('close', () => resolve({ line: null, release }));
