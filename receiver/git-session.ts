@@ -92,7 +92,7 @@ export async function receive(
     if (created) await createRepository(services.data, target);
     const nodes = services.deployer.nodesOf(target);
     // Started now, they are ready when the objects have arrived.
-    for (const node of nodes) node.warm();
+    for (const node of nodes) node.warm(2);
     const expected = services.hooks.expect((push) =>
       receivePush(push, { target, environment, by: identity.name, signal }, services),
     );

@@ -46,7 +46,7 @@ export async function withTarget<T>(
   const nodes = receiver.deployer.nodesOf(target);
   try {
     // Started now, they are ready when the order is.
-    for (const node of nodes) node.warm();
+    for (const node of nodes) node.warm(2);
     return await body(findDeployed(context));
   } finally {
     for (const node of nodes) node.cool();

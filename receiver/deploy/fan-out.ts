@@ -80,7 +80,7 @@ export async function prepareAll(
         onEvent: (event: AgentEvent) => {
           if (event.event !== 'log' && event.event !== 'result' && event.event !== 'send') emit(event);
           // The next agent starts early, so that the switch does not wait for it, nor the site's boot for a processor.
-          if (event.event === 'step' && event.step === 'Packages') node.warm();
+          if (event.event === 'step' && event.step === 'Packages') node.warm(1);
         },
       },
     );

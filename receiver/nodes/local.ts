@@ -30,7 +30,7 @@ const WARM_MS = 120_000;
 
 export function createLocalNode(options: LocalNodeOptions): Node {
   let facts: HelloResult | null = null;
-  let waiting: ChildProcessWithoutNullStreams | null = null;
+  const waiting = new Set<ChildProcessWithoutNullStreams>();
   let waitingTimer: NodeJS.Timeout | undefined;
 
   function start(): ChildProcessWithoutNullStreams {
@@ -51,10 +51,10 @@ export function createLocalNode(options: LocalNodeOptions): Node {
   }
 
   function take(): ChildProcessWithoutNullStreams {
-    clearTimeout(waitingTimer);
-    const child = waiting;
-    waiting = null;
-    return child !== null && child.exitCode === null && child.signalCode === null ? child : start();
+    const [child] = waiting;
+    if (child === undefined) return start();
+    waiting.delete(child);
+    return child;
   }
 
   const node: Node = {
@@ -66,20 +66,21 @@ export function createLocalNode(options: LocalNodeOptions): Node {
       facts = (await node.request({ op: 'hello' }, { timeoutMs: 60_000 })) as HelloResult;
       return facts;
     },
-    warm() {
-      if (waiting !== null) return;
-      const child = start();
-      waiting = child;
-      child.once('exit', () => {
-        if (waiting === child) waiting = null;
-      });
+    warm(count) {
+      while (waiting.size < count) {
+        const child = start();
+        waiting.add(child);
+        child.once('error', () => waiting.delete(child));
+        child.once('exit', () => waiting.delete(child));
+      }
+      clearTimeout(waitingTimer);
       waitingTimer = setTimeout(() => node.cool(), WARM_MS);
       waitingTimer.unref();
     },
     cool() {
       clearTimeout(waitingTimer);
-      waiting?.kill('SIGKILL');
-      waiting = null;
+      for (const child of waiting) child.kill('SIGKILL');
+      waiting.clear();
     },
     request: (order, requestOptions) => converse(take(), options, order, requestOptions),
   };

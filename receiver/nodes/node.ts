@@ -24,8 +24,8 @@ export interface Node {
   facts(): HelloResult | null;
   /** Brings the node up and learns what it is. */
   hello(): Promise<HelloResult>;
-  /** Makes the next request faster: its agent is started now and waits. */
-  warm(): void;
+  /** Makes the next `count` requests faster: their agents are started now, where none wait. */
+  warm(count: number): void;
   /** Ends an agent that waits in vain. */
   cool(): void;
   /** @throws KraftwerkError what the agent answered, or `node.lost` */
