@@ -1,6 +1,5 @@
 /** What a release is and what its process gets: artifact + configuration, computed once and kept. Pure. */
 import type {
-  AbsolutePath,
   CommitId,
   HealthcheckRequest,
   HelloResult,
@@ -8,30 +7,16 @@ import type {
   ServiceName,
   TreePath,
 } from '../../node-agent/protocol.ts';
-import type { Healthcheck, Manifest, ServiceRequirement, StaticFolder } from '../manifest.ts';
+import type { Manifest } from '../manifest.ts';
 import { type Target, targetName } from '../target.ts';
 
 /** The configuration of one release, as the journal keeps it: from this and the artifact it can be made ready again. */
-export interface ReleaseSpec {
-  domains: readonly string[];
-  aliases: readonly string[];
+export interface ReleaseSpec extends Omit<Manifest, 'wsgi' | 'package' | 'src' | 'where'> {
+  /** `module:callable` */
   wsgi: string;
   /** Goes before everything else on Python's path; `.`: nothing needed. */
   pythonPath: TreePath;
-  workers: number | null;
-  threads: number;
-  workerClass: string;
-  environ: Readonly<Record<string, string>>;
-  requirements: TreePath;
-  requirementsNamed: boolean;
-  python: AbsolutePath;
-  static: readonly StaticFolder[];
-  healthcheck: Healthcheck;
-  timeoutMs: number;
-  keepReleases: number;
-  build: string | null;
-  release: string | null;
-  services: readonly ServiceRequirement[];
+  /** Raised by `-o upgrade-packages`; part of the virtualenv's key. */
   generation: number;
 }
 
