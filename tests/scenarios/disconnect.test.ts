@@ -55,6 +55,15 @@ function startPush(): { child: ChildProcess; output: () => string; hangUp(): Pro
   };
 }
 
+/** An agent may end between being listed and being looked at. */
+function isHalted(pid: number): boolean {
+  try {
+    return /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
 async function expectServes(body: string): Promise<void> {
   expect((await get(receiver, HOST)).body).toBe(body);
   const { commit } = agreement(receiver, 'blog/stage');
@@ -116,8 +125,7 @@ describe('the client goes away', () => {
     alice.commit({ 'version.txt': 'sixth' });
     writeFileSync(failpoint, 'activate:activate.current:1:stop');
     const push = startPush();
-    const stopped = (): number | undefined =>
-      receiver.agents().find((pid) => /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')));
+    const stopped = (): number | undefined => receiver.agents().find(isHalted);
     const agent = await waitFor('the agent to halt', stopped);
     rmSync(failpoint);
     await push.hangUp();
