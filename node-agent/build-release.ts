@@ -50,7 +50,7 @@ async function fillRelease(request: PrepareRequest, work: Work, tree: string, co
   system.createLink(`${tree}/venv`, `../../venvs/${virtualenv.key}`);
   system.failpoint('prepare.packages');
 
-  if (request.build !== null) await runStep(request, work, 'Build', request.build, tree, request.buildEnvironment);
+  if (request.build !== null) await runStep(work, 'Build', request.build, tree, request.buildEnvironment);
   const compiled = compiler.compile(tree);
   await step(work, 'Services', async () => {
     const detail = await setUpServices(system, site, request.services, {

@@ -40,14 +40,7 @@ export async function prepare(request: PrepareRequest, work: Work): Promise<Prep
     const durable = syncFolder(system, site.site);
     durable.catch(() => undefined);
     if (request.releaseCommand !== null)
-      await runStep(
-        request,
-        work,
-        'Release',
-        request.releaseCommand,
-        site.release(request.release),
-        request.environment,
-      );
+      await runStep(work, 'Release', request.releaseCommand, site.release(request.release), request.environment);
     const boot = await startRelease(request, work);
     await durable;
     return {

@@ -1,7 +1,7 @@
 /** What every request works with, and the steps, heartbeats and commands that a deploy is made of. */
 import type { Readable } from 'node:stream';
 import type { SiteLayout } from './layout.ts';
-import { type DeployEvent, KraftwerkError, type PrepareRequest, type StepName } from './protocol.ts';
+import { type DeployEvent, KraftwerkError, type StepName } from './protocol.ts';
 import { DEFAULT_PATH, type System } from './system.ts';
 
 /** What a request works with. */
@@ -65,7 +65,6 @@ export async function withHeartbeat<T>(
 
 /** `build` or `release` of kraftwerk.yaml: the project's own shell command, in its tree. */
 export async function runStep(
-  request: PrepareRequest,
   work: Work,
   name: 'Build' | 'Release',
   command: string,
@@ -97,7 +96,6 @@ export async function runStep(
       reason: `${name.toLowerCase()} command failed`,
     });
   });
-  void request;
 }
 
 export function stopIfGone(work: Work, at: StepName): void {
