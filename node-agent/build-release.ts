@@ -32,7 +32,13 @@ export async function buildRelease(request: PrepareRequest, work: Work): Promise
 async function fillRelease(request: PrepareRequest, work: Work, tree: string, compiler: Compiler): Promise<void> {
   const { system, site } = work;
   await step(work, 'Unpack', async () => {
-    const { files, bytes } = await unpack(system, work.receiveArtifact(), request.artifact, tree, compiler.onFile);
+    const { files, bytes } = await unpack(
+      system,
+      work.receiveArtifact(request.artifact.bytes),
+      request.artifact,
+      tree,
+      compiler.onFile,
+    );
     return { detail: `${files} files, ${Math.ceil(bytes / 1024)} KiB`, quiet: true };
   });
   stopIfGone(work, 'Unpack');

@@ -42,6 +42,23 @@ export function linesSince(system: System, site: SiteLayout, slot: Slot, offset:
     .slice(-count);
 }
 
+/**
+ * The last `count` lines that say why a process ended. gunicorn's own tracebacks over workers that did not boot are left out:
+ * where two fail at once there are several, and they would push the cause out of sight.
+ */
+export function lastWords(lines: readonly string[], count: number): string[] {
+  const kept: string[] = [];
+  for (const line of lines) {
+    kept.push(line);
+    if (!line.startsWith('gunicorn.errors.HaltServer')) continue;
+    const begin = kept.findLastIndex((one) => one.startsWith('Traceback (most recent call last):'));
+    // After the traceback before, gunicorn's follows in the same chain.
+    if (begin !== -1)
+      kept.splice(/^(?:During handling|The above exception)/.test(kept[begin - 1] ?? '') ? begin - 1 : begin);
+  }
+  return kept.slice(-count);
+}
+
 /** Whether the slot's end mark has been written since `offset`: then everything before it has been, too. */
 export function hasEndMark(system: System, site: SiteLayout, slot: Slot, offset: number): boolean {
   return /==> v[0-9]+ web ended/.test(system.readFrom(`${site.slotLog(slot)}/current`, offset).toString('utf8'));

@@ -1,13 +1,13 @@
-/** The agent's entry: reads one request from stdin, validates it again, runs it, streams events, ends. */
+/** The agent's entry: reads a request from stdin, validates it again, runs it, streams events; then the next, until its input ends. */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { abandon, activate, prepare, retire } from './deploy.ts';
+import { type Input, openInput } from './input.ts';
 import { nodeLayout, siteLayout } from './layout.ts';
 import { followLogs, readLogs } from './logs.ts';
 import { stopRunsvdir } from './processes.ts';
-import { type AgentEvent, type AgentRequest, KraftwerkError, LIMITS, parseRequest, toWireError } from './protocol.ts';
+import { type AgentEvent, type AgentRequest, KraftwerkError, parseRequest, toWireError } from './protocol.ts';
 import { setRunning } from './running.ts';
 import { ensureNode, readNodePort } from './site.ts';
 import { describeNode, readInstances } from './status.ts';
@@ -20,33 +20,35 @@ async function main(): Promise<void> {
   const system = createSystem(process.env);
   // A receiver that is gone must not end the agent in the middle of a write.
   process.stdout.on('error', () => undefined);
+  const input = openInput(process.stdin);
+  const lock = createSiteLock(system);
   // What waits for a reader stays small: whoever sends much awaits it.
   const send = async (event: AgentEvent): Promise<void> => {
-    if (process.stdout.write(`${JSON.stringify(event)}\n`) || gone.signal.aborted) return;
-    await once(process.stdout, 'drain', { signal: gone.signal }).catch(() => undefined);
+    if (process.stdout.write(`${JSON.stringify(event)}\n`) || input.gone.aborted) return;
+    await once(process.stdout, 'drain', { signal: input.gone }).catch(() => undefined);
   };
-  const gone = new AbortController();
-  try {
-    const request = parseRequest(await readLine(process.stdin));
-    // Only these are given up when the other side goes; what has begun to change what serves is finished.
-    process.stdin.on('end', () => gone.abort());
-    process.stdin.on('close', () => gone.abort());
-    process.stdin.on('error', () => gone.abort());
-    if (request.op !== 'prepare') process.stdin.resume();
-    system.begin(request.op);
-    void send({ event: 'result', ok: true, value: await handle(system, request, send, gone.signal) });
-  } catch (error) {
-    void send({ event: 'result', ok: false, error: toWireError(asKraftwerkError(error)) });
+  for (;;) {
+    try {
+      const line = await input.readLine();
+      if (line === null) break;
+      const request = parseRequest(line);
+      system.begin(request.op);
+      void send({ event: 'result', ok: true, value: await handle(request, { system, lock, input, send }) });
+    } catch (error) {
+      void send({ event: 'result', ok: false, error: toWireError(asKraftwerkError(error)) });
+    }
   }
   process.stdout.write('', () => process.exit(0));
 }
 
-async function handle(
-  system: System,
-  request: AgentRequest,
-  send: (event: AgentEvent) => Promise<void>,
-  signal: AbortSignal,
-): Promise<unknown> {
+interface Session {
+  system: System;
+  lock: SiteLock;
+  input: Input;
+  send(event: AgentEvent): Promise<void>;
+}
+
+async function handle(request: AgentRequest, { system, lock, input, send }: Session): Promise<unknown> {
   const node = nodeLayout(request.node);
   if (request.op === 'status' && !system.exists(node.runtime)) return { instances: [] };
   system.makeFolder(node.runtime);
@@ -66,7 +68,7 @@ async function handle(
   if (request.op === 'logs') {
     const { lines, cursors } = readLogs(system, site, request);
     for (const line of lines) await send(line);
-    if (request.follow) await followLogs(system, site, cursors, request, send, signal);
+    if (request.follow) await followLogs(system, site, cursors, request, send, input.gone);
     return null;
   }
   const work: Work = {
@@ -74,47 +76,74 @@ async function handle(
     site,
     httpPort,
     emit: (event) => void send(event),
-    signal,
+    // Only what serves nobody yet is given up when the other side goes; what has begun to change what serves is finished.
+    signal: input.gone,
     locked: (body) => withLock(system, site.lock, body),
-    receiveArtifact: (): Readable => {
+    receiveArtifact: (bytes) => {
       void send({ event: 'send' });
-      return process.stdin;
+      return input.readBytes(bytes);
     },
   };
-  if (request.op === 'retire') return retire(request, work);
-  return work.locked(async () => {
-    for (const path of [site.site, site.notes, site.log, site.runtime]) system.makeFolder(path);
-    switch (request.op) {
-      case 'prepare':
-        return prepare(request, work);
-      case 'activate':
-        return activate(request, work);
-      case 'abandon':
-        return abandon(request, work);
-      case 'stop':
-      case 'start':
-        return setRunning(request, work);
-    }
-  });
+  if (request.op === 'retire') {
+    lock.release();
+    return retire(request, work);
+  }
+  // Kept for the requests that follow in this session; it goes when the agent ends.
+  await lock.take(site.lock);
+  if (request.op === 'ready') return null;
+  for (const path of [site.site, site.notes, site.log, site.runtime]) system.makeFolder(path);
+  switch (request.op) {
+    case 'prepare':
+      return prepare(request, work);
+    case 'activate':
+      return activate(request, work);
+    case 'abandon':
+      return abandon(request, work);
+    case 'stop':
+    case 'start':
+      return setRunning(request, work);
+  }
 }
 
-/** The kernel's own lock, held by a child that ends when we do, however we end. */
-async function withLock<T>(system: System, path: string, body: () => Promise<T>): Promise<T> {
+/** The kernel's own lock, held by a child that ends when we do, however we end. @throws KraftwerkError `node.lock` */
+async function takeLock(system: System, path: string): Promise<() => void> {
   // cat starts when the lock is had, and says the word back.
   const argv = ['flock', '--no-fork', '-w', String(LOCK_WAIT_S), path, 'cat'];
   const holder = await system.holdOpen(argv, 'locked');
-  if (holder.line !== 'locked') {
-    holder.release();
-    throw new KraftwerkError('node.lock', `cannot lock ${path} on the node`, {
-      exit: 'busy',
-      hint: 'another deploy goes on there; try again when it has ended',
-    });
-  }
+  if (holder.line === 'locked') return holder.release;
+  holder.release();
+  throw new KraftwerkError('node.lock', `cannot lock ${path} on the node`, {
+    exit: 'busy',
+    hint: 'another deploy goes on there; try again when it has ended',
+  });
+}
+
+async function withLock<T>(system: System, path: string, body: () => Promise<T>): Promise<T> {
+  const release = await takeLock(system, path);
   try {
     return await body();
   } finally {
-    holder.release();
+    release();
   }
+}
+
+type SiteLock = ReturnType<typeof createSiteLock>;
+
+/** The lock of the one site that a session is about, from the first request that needs it to the session's end. */
+function createSiteLock(system: System) {
+  let held: { path: string; release: () => void } | null = null;
+  const release = (): void => {
+    held?.release();
+    held = null;
+  };
+  return {
+    release,
+    async take(path: string): Promise<void> {
+      if (held?.path === path) return;
+      release();
+      held = { path, release: await takeLock(system, path) };
+    },
+  };
 }
 
 /** The hash of this very file: the receiver compares it with its own copy. */
@@ -122,32 +151,6 @@ function agentVersion(system: System): string {
   return createHash('sha256')
     .update(system.readBytes(fileURLToPath(import.meta.url)) ?? '')
     .digest('hex');
-}
-
-async function readLine(stream: Readable): Promise<string> {
-  let text = Buffer.alloc(0);
-  for (;;) {
-    const chunk = stream.read() as Buffer | null;
-    if (chunk === null) {
-      if (stream.readableEnded)
-        throw new KraftwerkError('protocol.invalid', 'request: the input ended before a whole line');
-      await new Promise<void>((resolve) => {
-        stream.once('readable', resolve);
-        stream.once('end', resolve);
-      });
-      continue;
-    }
-    const end = chunk.indexOf(10);
-    if (end === -1) {
-      text = Buffer.concat([text, chunk]);
-      if (text.length > LIMITS.requestBytes)
-        throw new KraftwerkError('protocol.invalid', `request: longer than ${LIMITS.requestBytes} bytes`);
-      continue;
-    }
-    // What follows the line is the artifact; it stays in the stream.
-    if (end + 1 < chunk.length) stream.unshift(chunk.subarray(end + 1));
-    return Buffer.concat([text, chunk.subarray(0, end)]).toString('utf8');
-  }
 }
 
 function asKraftwerkError(error: unknown): KraftwerkError {

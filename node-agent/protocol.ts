@@ -357,11 +357,16 @@ export const parseLogs = object({
 });
 export type LogsRequest = ReturnType<typeof parseLogs>;
 
+/** Take the site's lock and hold it for the requests that follow: a deploy is on its way. */
+export const parseReady = object({ ...base, op: oneOf('ready'), instance: parseInstanceName });
+export type ReadyRequest = ReturnType<typeof parseReady>;
+
 /** `start`: bring the node's own nginx and runsvdir up and say what the node is. */
 export const parseNodeRequest = object({ ...base, op: oneOf('hello', 'shutdown') });
 export type NodeRequest = ReturnType<typeof parseNodeRequest>;
 
 export type AgentRequest =
+  | ReadyRequest
   | PrepareRequest
   | ActivateRequest
   | RetireRequest
@@ -372,6 +377,7 @@ export type AgentRequest =
   | NodeRequest;
 
 const REQUEST_PARSERS: Readonly<Record<AgentRequest['op'], Parser<AgentRequest>>> = {
+  ready: parseReady,
   prepare: parsePrepare,
   activate: parseActivate,
   retire: parseRetire,

@@ -1,7 +1,7 @@
 /** Starts a release in the idle slot, on trial, and says what its last words mean when that fails. */
 import { waitForHealth } from './health.ts';
 import { type SiteLayout, type Slot, slotOf, socketFromRoot } from './layout.ts';
-import { hasEndMark, linesSince, logEnd } from './logs.ts';
+import { hasEndMark, lastWords, linesSince, logEnd } from './logs.ts';
 import { drain, readService, startTrial, stopSlot, waitForSlots, waitUntil } from './processes.ts';
 import { type BootName, KraftwerkError, type PrepareRequest, parseBootName } from './protocol.ts';
 import { newestBoot, readCurrent } from './releases.ts';
@@ -9,6 +9,8 @@ import { processStart, type System } from './system.ts';
 import { gone, step, stopIfGone, type Work, withHeartbeat } from './work.ts';
 
 const LOG_LINES = 20;
+/** Enough for a worker's traceback and all that the server says after it. */
+const READ_LINES = 400;
 
 /** Starts the release in the idle slot, on trial, and watches it until it is healthy. */
 export async function startRelease(request: PrepareRequest, work: Work): Promise<BootName> {
@@ -135,7 +137,7 @@ async function processError(
   // The end mark comes through the same pipe as the last words: when it is there, they are.
   if (readService(system, site.slot(slot)).state !== 'run')
     await waitUntil(system, () => hasEndMark(system, site, slot, logStart), 2_000);
-  const lines = linesSince(system, site, slot, logStart, LOG_LINES);
+  const lines = lastWords(linesSince(system, site, slot, logStart, READ_LINES), LOG_LINES);
   return new KraftwerkError(code, `v${request.release} not deployed: ${what}`, {
     step: code === 'node.runit' ? 'Start' : 'Health',
     lines,

@@ -10,9 +10,9 @@ export interface Work {
   site: SiteLayout;
   httpPort: number;
   emit(event: DeployEvent): void;
-  /** Asks the receiver for the artifact and gives the stream on which it comes. */
-  receiveArtifact(): Readable;
-  /** Runs under the site's lock, which every request but `retire` holds all the time. */
+  /** Asks the receiver for the artifact's bytes and gives the stream on which they come. */
+  receiveArtifact(bytes: number): Readable;
+  /** For `retire`, which alone does not hold the site's lock: a moment under it. */
   locked<T>(body: () => Promise<T>): Promise<T>;
   /** The client went away, or the receiver did. Heeded until activation. */
   signal: AbortSignal;

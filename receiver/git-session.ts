@@ -90,9 +90,8 @@ export async function receive(
   try {
     const created = !(await repositoryExists(services.data, target));
     if (created) await createRepository(services.data, target);
-    const nodes = services.deployer.nodesOf(target);
-    // Started now, they are ready when the objects have arrived.
-    for (const node of nodes) node.warm(2);
+    // Started now, the agents are ready when the objects have arrived.
+    services.deployer.reserve(target);
     const expected = services.hooks.expect((push) =>
       receivePush(push, { target, environment, by: identity.name, signal }, services),
     );
@@ -101,7 +100,7 @@ export async function receive(
       return await run({ repository: repository.path, hooks: services.hooks.hooks, env: expected.env });
     } finally {
       expected.forget();
-      for (const node of nodes) node.cool();
+      services.deployer.unreserve(target);
       // A push that was refused for what it is leaves no project behind.
       if (created && services.journal.target(target) === null && !(await repository.hasRefs()))
         await removeRepository(services.data, target);

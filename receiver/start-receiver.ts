@@ -22,8 +22,8 @@ import { type HttpServer, startHttpServer } from './http-server.ts';
 import { installPath, readVersion } from './install-root.ts';
 import { openJournal } from './journal.ts';
 import { buildKeyring, type Keyring } from './keys.ts';
-import { createLocalNode } from './nodes/local.ts';
-import type { Node } from './nodes/node.ts';
+import { createLocalConnector } from './nodes/local.ts';
+import { createNode, type Node } from './nodes/node.ts';
 import { createResolver } from './resolve-target.ts';
 import { loadHostKey } from './ssh/host-key.ts';
 import { type ExecSession, startSshServer } from './ssh-server.ts';
@@ -255,7 +255,10 @@ export function createNodes(
       const files = renderNodeFiles(templates, profile, runsAsRoot);
       return [
         name,
-        createLocalNode({ name, profile, files, agentFile: installPath('build', 'agent.mjs'), environment }),
+        createNode(
+          { name, profile, files },
+          createLocalConnector({ name, agentFile: installPath('build', 'agent.mjs'), environment }),
+        ),
       ];
     }),
   );

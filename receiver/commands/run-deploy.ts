@@ -43,13 +43,9 @@ export async function withTarget<T>(
   refuseWhileDraining(receiver);
   const { target } = findDeployed(context);
   const lock = receiver.locks.acquireNow(targetName(target), identity.name, what);
-  const nodes = receiver.deployer.nodesOf(target);
   try {
-    // Started now, they are ready when the order is.
-    for (const node of nodes) node.warm(2);
     return await body(findDeployed(context));
   } finally {
-    for (const node of nodes) node.cool();
     lock.release();
   }
 }
@@ -61,8 +57,14 @@ export async function deployAndTell(
   prepare: (sayLines: SayLines) => Promise<DeployOrder>,
 ): Promise<number> {
   const say = (line: string): void => void stderr.write(`${line}\n`);
-  const told = await tellDeploy({ target, signal, say }, receiver, prepare);
-  return EXIT_CODES[told.exit];
+  // Started now, the agents are ready when the order is.
+  receiver.deployer.reserve(target);
+  try {
+    const told = await tellDeploy({ target, signal, say }, receiver, prepare);
+    return EXIT_CODES[told.exit];
+  } finally {
+    receiver.deployer.unreserve(target);
+  }
 }
 
 /** The order for a release that is kept: the same artifact and configuration. */

@@ -9,7 +9,16 @@ import type { Node } from '../nodes/node.ts';
 import { instanceName, type Target, targetName } from '../target.ts';
 import type { Templates } from '../templates.ts';
 import type { DomainClaims } from './domains.ts';
-import { abandonAll, activateAll, prepareAll, retireAll, type Site } from './fan-out.ts';
+import {
+  abandonAll,
+  activateAll,
+  closeSessions,
+  openSessions,
+  prepareAll,
+  retireAll,
+  type Sessions,
+  type Site,
+} from './fan-out.ts';
 import type { ReleaseSpec } from './plan.ts';
 import { releaseRef, siteUrl } from './release-ref.ts';
 import { keptReleases, makesRelease, type Settled, settleDeploy } from './settle.ts';
@@ -58,10 +67,25 @@ export function createDeployer(options: DeployerOptions) {
   const { data, journal, claims, nowMs, log, failpoint } = options;
   /** What drains and is tidied up after deploys. */
   const retiring = new Set<Promise<void>>();
+  /** Agents that wait for a deploy that is on its way, by target. */
+  const reserved = new Map<string, Sessions>();
 
   function siteOf(target: Target): Site {
     const environment = options.environment(target);
     return { instance: instanceName(target, environment.suffix), nodes: options.nodesOf(environment) };
+  }
+
+  /** Has an agent on each node start and take the site's lock; the next deploy of the target finds them ready. */
+  function reserve(target: Target): void {
+    const name = targetName(target);
+    if (!reserved.has(name)) reserved.set(name, openSessions(siteOf(target)));
+  }
+
+  /** Lets agents go that have waited in vain. */
+  function unreserve(target: Target): void {
+    const sessions = reserved.get(targetName(target));
+    reserved.delete(targetName(target));
+    if (sessions !== undefined) closeSessions(sessions);
   }
 
   /**
@@ -79,8 +103,13 @@ export function createDeployer(options: DeployerOptions) {
     const begin = nowMs();
     const { target, kind, release, spec, by } = order;
     const name = targetName(target);
-    for (const open of journal.openDeploys(target)) await settle(open);
+    const open = journal.openDeploys(target);
+    // What settles them needs the lock for itself.
+    if (open.length > 0) unreserve(target);
+    for (const deploy of open) await settle(deploy);
     const site = siteOf(target);
+    reserve(target);
+    const sessions = reserved.get(name) ?? new Map();
     const claim = claims.take(target, spec, options.environment(target).nodes);
     const record = createRecorder(onEvent);
     let id: number | null = null;
@@ -90,7 +119,7 @@ export function createDeployer(options: DeployerOptions) {
       onBegin(id);
       failpoint('begun');
       await ensureArtifact(order, signal);
-      const prepared = await prepareAll(options, order, site, signal, record.emit);
+      const prepared = await prepareAll(options, order, site, sessions, signal, record.emit);
       failpoint('prepared');
 
       const switchBegin = nowMs();
@@ -104,7 +133,7 @@ export function createDeployer(options: DeployerOptions) {
       );
       journal.setPhase(id, 'activating', switches);
       failpoint('activating');
-      await activateAll(site, switches);
+      await activateAll(site, sessions, switches);
       failpoint('switched');
       journal.setPhase(id, 'activated');
       failpoint('activated');
@@ -121,12 +150,13 @@ export function createDeployer(options: DeployerOptions) {
       const known = error instanceof KraftwerkError ? error : null;
       const { message } = error instanceof Error ? error : { message: String(error) };
       log('deploy.failed', { target: name, kind, release, by, code: known?.code ?? 'bug', message });
+      unreserve(target);
       if (id !== null) await takeBack({ id, order, site, switches }, known?.message ?? 'internal error');
       throw error;
     } finally {
       if (id !== null) journal.saveSteps(id, record.steps);
       claim.release();
-      for (const node of site.nodes) node.cool();
+      unreserve(target);
     }
   }
 
@@ -219,6 +249,8 @@ export function createDeployer(options: DeployerOptions) {
     run,
     settle,
     retireLater,
+    reserve,
+    unreserve,
     nodesOf: (target: Target): readonly Node[] => siteOf(target).nodes,
     /** Resolves when nothing drains any more. */
     async settled(): Promise<void> {

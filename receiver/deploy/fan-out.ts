@@ -11,7 +11,7 @@ import {
 } from '../../node-agent/protocol.ts';
 import { readArtifact } from '../git/artifact.ts';
 import type { Switches } from '../journal.ts';
-import type { Node } from '../nodes/node.ts';
+import type { Node, NodeSession } from '../nodes/node.ts';
 import { targetName } from '../target.ts';
 import type { Templates } from '../templates.ts';
 import type { DeployOrder } from './deploy.ts';
@@ -33,6 +33,22 @@ export interface Site {
   nodes: readonly Node[];
 }
 
+/** One agent on each node, by its name: each holds the site's lock there. */
+export type Sessions = ReadonlyMap<string, NodeSession>;
+
+export function openSessions({ instance, nodes }: Site): Sessions {
+  return new Map(nodes.map((node) => [node.name, node.session(instance)]));
+}
+
+export function closeSessions(sessions: Sessions): void {
+  for (const session of sessions.values()) session.close();
+}
+
+/** A node's agent of this deploy. */
+function agentOf(node: Node, sessions: Sessions): Pick<NodeSession, 'request'> {
+  return sessions.get(node.name) ?? node;
+}
+
 async function render(templates: Templates, node: Node, order: DeployOrder, site: Site): Promise<RenderedRelease> {
   const { cores, memoryBytes } = node.facts() ?? (await node.hello());
   return renderRelease(templates, { profile: node.profile, cores, memoryBytes }, { ...order, instance: site.instance });
@@ -43,6 +59,7 @@ export async function prepareAll(
   { data, templates }: { data: string; templates: Templates },
   order: DeployOrder,
   site: Site,
+  sessions: Sessions,
   signal: AbortSignal,
   emit: (event: DeployEvent) => void,
 ): Promise<Prepared[]> {
@@ -50,7 +67,7 @@ export async function prepareAll(
   const failed = new AbortController();
   const prepareOne = async (node: Node, index: number): Promise<Prepared> => {
     const rendered = await render(templates, node, order, site);
-    const result = await node.request(
+    const result = await agentOf(node, sessions).request(
       {
         op: 'prepare',
         instance: site.instance,
@@ -79,8 +96,6 @@ export async function prepareAll(
         artifact: (): Readable => readArtifact(data, order.artifact),
         onEvent: (event: AgentEvent) => {
           if (event.event !== 'log' && event.event !== 'result' && event.event !== 'send') emit(event);
-          // The next agent starts early, so that the switch does not wait for it, nor the site's boot for a processor.
-          if (event.event === 'step' && event.step === 'Packages') node.warm(1);
         },
       },
     );
@@ -97,20 +112,26 @@ export async function prepareAll(
 }
 
 /** Switches node after node. Saying it twice does no harm, so an agent that was lost is asked once more. */
-export async function activateAll(site: Site, switches: Switches): Promise<void> {
+export async function activateAll(site: Site, sessions: Sessions, switches: Switches): Promise<void> {
   for (const node of site.nodes) {
     const serve = switches[node.name]?.next;
-    if (serve !== undefined) await activate(node, site.instance, serve);
+    if (serve !== undefined) await activate(node, site.instance, serve, agentOf(node, sessions));
   }
 }
 
-export async function activate(node: Node, instance: InstanceName, serve: Serving): Promise<ActivateResult> {
-  const ask = async (): Promise<ActivateResult> =>
-    (await node.request({ op: 'activate', instance, serve }, { timeoutMs: REQUEST_LIMIT_MS })) as ActivateResult;
-  return ask().catch((error: unknown) => {
-    if (error instanceof KraftwerkError && error.code === 'node.lost') return ask();
+export async function activate(
+  node: Node,
+  instance: InstanceName,
+  serve: Serving,
+  agent: Pick<NodeSession, 'request'> = node,
+): Promise<ActivateResult> {
+  const order = { op: 'activate', instance, serve } as const;
+  const limit = { timeoutMs: REQUEST_LIMIT_MS };
+  const result = await agent.request(order, limit).catch((error: unknown) => {
+    if (error instanceof KraftwerkError && error.code === 'node.lost') return node.request(order, limit);
     throw error;
   });
+  return result as ActivateResult;
 }
 
 /**

@@ -1,6 +1,15 @@
-/** A node as the receiver sees it: something that speaks the agent's protocol, one request at a time. */
+/** A node as the receiver sees it: something that speaks the agent's protocol. */
 import type { Readable } from 'node:stream';
-import type { AgentEvent, AgentRequest, HelloResult, NodeFiles, NodeProfile } from '../../node-agent/protocol.ts';
+import type {
+  AgentEvent,
+  AgentRequest,
+  HelloResult,
+  InstanceName,
+  NodeFiles,
+  NodeProfile,
+} from '../../node-agent/protocol.ts';
+import type { AgentConnector } from './connector.ts';
+import { createSession } from './session.ts';
 
 type WithoutBase<R> = R extends AgentRequest ? Omit<R, 'node' | 'files'> : never;
 /** A request without what every request to the same node has. */
@@ -11,9 +20,17 @@ export interface RequestOptions {
   onEvent?: (event: AgentEvent) => void | Promise<void>;
   /** Opened when the agent asks for it. */
   artifact?: () => Readable;
-  /** Ends the request: the agent takes back what it has begun, if that is still possible. */
+  /** Ends the session: the agent takes back what it has begun, if that is still possible. */
   signal?: AbortSignal;
   timeoutMs: number;
+}
+
+/** Several requests, one after the other, to one agent. */
+export interface NodeSession {
+  /** @throws KraftwerkError what the agent answered, or `node.lost` */
+  request(order: NodeOrder, options: RequestOptions): Promise<unknown>;
+  /** Lets the agent end, and with it the lock that it holds. */
+  close(): void;
 }
 
 export interface Node {
@@ -24,10 +41,48 @@ export interface Node {
   facts(): HelloResult | null;
   /** Brings the node up and learns what it is. */
   hello(): Promise<HelloResult>;
-  /** Makes the next `count` requests faster: their agents are started now, where none wait. */
-  warm(count: number): void;
-  /** Ends an agent that waits in vain. */
-  cool(): void;
-  /** @throws KraftwerkError what the agent answered, or `node.lost` */
+  /** An agent that starts now and takes the site's lock, so that the requests of a deploy find it ready. */
+  session(instance: InstanceName): NodeSession;
+  /** One request to an agent of its own. @throws KraftwerkError what the agent answered, or `node.lost` */
   request(order: NodeOrder, options: RequestOptions): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+export interface NodeOptions {
+  name: string;
+  profile: NodeProfile;
+  files: NodeFiles;
+}
+
+const HELLO_LIMIT_MS = 60_000;
+/** As long as the agent waits for the site's lock. */
+const READY_LIMIT_MS = 3_700_000;
+
+export function createNode(options: NodeOptions, connector: AgentConnector): Node {
+  let facts: HelloResult | null = null;
+
+  const node: Node = {
+    ...options,
+    facts: () => facts,
+    async hello() {
+      facts = (await node.request({ op: 'hello' }, { timeoutMs: HELLO_LIMIT_MS })) as HelloResult;
+      return facts;
+    },
+    session(instance) {
+      const session = createSession(options, connector);
+      // What is wrong with the node is told to whoever wants something of it.
+      session.request({ op: 'ready', instance }, { timeoutMs: READY_LIMIT_MS }).catch(() => undefined);
+      return session;
+    },
+    async request(order, requestOptions) {
+      const session = createSession(options, connector);
+      try {
+        return await session.request(order, requestOptions);
+      } finally {
+        session.close();
+      }
+    },
+    close: () => connector.close(),
+  };
+  return node;
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { nodeLayout, siteLayout } from '../../node-agent/layout.ts';
-import { followLogs, readLogs } from '../../node-agent/logs.ts';
+import { followLogs, lastWords, readLogs } from '../../node-agent/logs.ts';
 import { parseAbsolutePath, parseInstanceName } from '../../node-agent/protocol.ts';
 import { createSystem } from '../../node-agent/system.ts';
 
@@ -84,4 +84,24 @@ it('following misses nothing across rotations, and waits for a slow reader', asy
     gone.signal,
   );
   expect(seen).toEqual(expected);
+});
+
+it('the cause stays in sight under what gunicorn says of its own end', () => {
+  const worker = [
+    '[ERROR] Exception in worker process',
+    'Traceback (most recent call last):',
+    '  File "app.py", line 1',
+    "ModuleNotFoundError: No module named 'flsk'",
+  ];
+  const arbiter = [
+    'Traceback (most recent call last):',
+    '  File "arbiter.py", line 209, in run',
+    "gunicorn.errors.HaltServer: <HaltServer 'Worker failed to boot.' 3>",
+  ];
+  const again = 'During handling of the above exception, another exception occurred:';
+  expect(lastWords([...worker, '[INFO] Shutting down: Master', ...arbiter, again, ...arbiter], 6)).toEqual([
+    ...worker,
+    '[INFO] Shutting down: Master',
+  ]);
+  expect(lastWords(worker, 2)).toEqual(worker.slice(-2));
 });
