@@ -3,6 +3,7 @@ import { KraftwerkError } from '../node-agent/protocol.ts';
 import { decide, type Identity, requireAccess, targetNotFound } from './access.ts';
 import type { EnvironmentConfig } from './config.ts';
 import { type GitService, parseTargetPath, type TargetName } from './exec-line.ts';
+import { openObjects } from './git/object-reader.ts';
 import type { HookServer } from './git/proc-receive.ts';
 import { createRepository, openRepository, removeRepository, repositoryExists } from './git/repository.ts';
 import type { GitOptions } from './git/run-git.ts';
@@ -92,14 +93,16 @@ export async function receive(
     if (created) await createRepository(services.data, target);
     // Started now, the agents are ready when the objects have arrived.
     services.deployer.reserve(target);
-    const expected = services.hooks.expect((push) =>
-      receivePush(push, { target, environment, by: identity.name, signal }, services),
-    );
     const repository = openRepository(services.data, target);
+    const objects = openObjects(repository.path);
+    const expected = services.hooks.expect((push) =>
+      receivePush(push, { target, environment, by: identity.name, objects, signal }, services),
+    );
     try {
       return await run({ repository: repository.path, hooks: services.hooks.hooks, env: expected.env });
     } finally {
       expected.forget();
+      objects.close();
       services.deployer.unreserve(target);
       // A push that was refused for what it is leaves no project behind.
       if (created && services.journal.target(target) === null && !(await repository.hasRefs()))

@@ -7,9 +7,10 @@ import type { DomainClaims } from './deploy/domains.ts';
 import { describeChanges, planRelease, type ReleaseSpec } from './deploy/plan.ts';
 import { tellDeploy } from './deploy/tell.ts';
 import { type Artifact, packArtifact } from './git/artifact.ts';
+import type { ObjectReader } from './git/object-reader.ts';
 import type { ProcReceive, RefUpdate, RefVerdict } from './git/proc-receive.ts';
 import { openRepository } from './git/repository.ts';
-import { assertPlainTree, createTreeReader, listTree, readBlob } from './git/tree.ts';
+import { assertPlainTree, createTreeReader, describeCommit, listTree, readBlob } from './git/tree.ts';
 import type { Journal } from './journal.ts';
 import { MANIFEST_FILE, missingManifest, parseManifest } from './manifest.ts';
 import { decideRefs, type PushOption, parsePushOptions } from './push-policy.ts';
@@ -33,6 +34,8 @@ export interface PushContext {
   target: Target;
   environment: EnvironmentConfig;
   by: string;
+  /** Of the target's repository. */
+  objects: ObjectReader;
   /** The client is gone. */
   signal: AbortSignal;
 }
@@ -93,18 +96,17 @@ async function deployBranch(
   context: PushContext,
   services: PushServices,
 ): Promise<string | null> {
-  const { target, environment, by, signal } = context;
+  const { target, by, objects, signal } = context;
   const { journal } = services;
   const told = await tellDeploy({ target, signal, say }, services, async (sayLines) => {
     const before = journal.target(target);
     const release = journal.nextRelease(target);
-    const repository = openRepository(services.data, target);
     const generation = (before?.generation ?? 0) + (options.has('upgrade-packages') ? 1 : 0);
     const reading = readCommit(update.new, generation, context, services);
     reading.catch(() => undefined);
     const [{ commit, subject }] = await Promise.all([
-      repository.describeCommit(update.new),
-      checkHistory(repository, update, environment),
+      describeCommit(objects, update.new),
+      checkHistory(update, context, services),
     ]);
     sayLines(headline(targetName(target), commit, subject));
     const { spec, artifact, configMs } = await reading;
@@ -151,19 +153,24 @@ function isZero(id: string): boolean {
 }
 
 async function checkHistory(
-  repository: ReturnType<typeof openRepository>,
   update: RefUpdate,
-  environment: EnvironmentConfig,
+  { target, environment, objects }: PushContext,
+  { data }: PushServices,
 ): Promise<void> {
   const branch = update.ref.slice('refs/heads/'.length);
   // Over HTTP a client is told the refs before it waits for its turn.
-  if ((await repository.readRef(update.ref)) !== (isZero(update.old) ? null : update.old)) {
+  const now = await objects.read(`${update.ref}^{commit}`);
+  if ((now?.id ?? null) !== (isZero(update.old) ? null : update.old)) {
     throw new KraftwerkError('push.moved', `${branch}: somebody else has pushed meanwhile`, {
       hint: `git pull --rebase ${environment.name} ${branch}`,
       reason: 'fetch first',
     });
   }
-  if (!environment.fastForwardOnly || isZero(update.old) || (await repository.isAncestor(update.old, update.new)))
+  if (
+    !environment.fastForwardOnly ||
+    isZero(update.old) ||
+    (await openRepository(data, target).isAncestor(update.old, update.new))
+  )
     return;
   throw new KraftwerkError(
     'push.not-fast-forward',
@@ -186,14 +193,14 @@ export async function readCommit(
   services: Pick<PushServices, 'data' | 'templates' | 'environments' | 'nowMs'>,
 ): Promise<{ spec: ReleaseSpec; artifact: Artifact; configMs: number }> {
   const begin = services.nowMs();
-  const { target, environment } = context;
+  const { target, environment, objects } = context;
   const { path } = openRepository(services.data, target);
   const packing = packArtifact(services.data, path, commit, context.signal);
-  const reading = readBlob(path, `${commit}:${MANIFEST_FILE}`);
+  const reading = readBlob(objects, `${commit}:${MANIFEST_FILE}`);
   for (const started of [packing, reading]) started.catch(() => undefined);
   const entries = await listTree(path, commit);
   assertPlainTree(entries);
-  const tree = createTreeReader(path, entries);
+  const tree = createTreeReader(objects, entries);
   const text = tree.files.has(MANIFEST_FILE) ? await reading : null;
   if (text === null) throw missingManifest(tree.files);
   const manifest = parseManifest(text, {

@@ -2,7 +2,9 @@
 import { KraftwerkError } from '../../node-agent/protocol.ts';
 import type { DeployOrder } from '../deploy/deploy.ts';
 import type { SayLines } from '../deploy/tell.ts';
+import { openObjects } from '../git/object-reader.ts';
 import { openRepository } from '../git/repository.ts';
+import { describeCommit } from '../git/tree.ts';
 import { MANIFEST_FILE } from '../manifest.ts';
 import { readCommit } from '../push.ts';
 import { targetName } from '../target.ts';
@@ -59,23 +61,28 @@ async function orderCommit(
       reason: 'unknown commit',
     });
   }
-  const { commit, subject } = await repository.describeCommit(found);
-  sayLines(headline(targetName(target), commit, subject));
-  const push = { target, environment: receiver.environment(target), by: identity.name, signal };
-  const { spec, artifact, configMs } = await readCommit(commit, record.generation, push, receiver);
-  sayLines(stepLine('Config', `${MANIFEST_FILE} ok`, configMs));
-  return {
-    target,
-    kind: 'deploy',
-    release: receiver.journal.nextRelease(target),
-    commit,
-    subject,
-    spec,
-    artifact,
-    ref: await branchOf(context, deployed),
-    by: identity.name,
-    override: false,
-    setUpServices: true,
-    runReleaseCommand: true,
-  };
+  const objects = openObjects(repository.path);
+  try {
+    const { commit, subject } = await describeCommit(objects, found);
+    sayLines(headline(targetName(target), commit, subject));
+    const push = { target, environment: receiver.environment(target), by: identity.name, objects, signal };
+    const { spec, artifact, configMs } = await readCommit(commit, record.generation, push, receiver);
+    sayLines(stepLine('Config', `${MANIFEST_FILE} ok`, configMs));
+    return {
+      target,
+      kind: 'deploy',
+      release: receiver.journal.nextRelease(target),
+      commit,
+      subject,
+      spec,
+      artifact,
+      ref: await branchOf(context, deployed),
+      by: identity.name,
+      override: false,
+      setUpServices: true,
+      runReleaseCommand: true,
+    };
+  } finally {
+    objects.close();
+  }
 }

@@ -3,6 +3,7 @@ import { type CommitId, type DeployEvent, KraftwerkError } from '../../node-agen
 import type { EnvironmentConfig } from '../config.ts';
 import type { Failpoint } from '../failpoint.ts';
 import { type Artifact, artifactExists, packArtifact, pruneArtifacts } from '../git/artifact.ts';
+import type { RefMove } from '../git/ref-transaction.ts';
 import { openRepository } from '../git/repository.ts';
 import type { DeployKind, DeployRecord, Journal, Switches } from '../journal.ts';
 import type { Node } from '../nodes/node.ts';
@@ -114,6 +115,7 @@ export function createDeployer(options: DeployerOptions) {
     const record = createRecorder(onEvent);
     let id: number | null = null;
     let switches: Switches | null = null;
+    const refs = openRepository(data, target).openTransaction();
     try {
       id = beginDeploy(order);
       onBegin(id);
@@ -131,13 +133,16 @@ export function createDeployer(options: DeployerOptions) {
           { next: { release, boot: result.boot }, previous: result.previous },
         ]),
       );
+      // Moved meanwhile, or its disk is full: that must come out before anything is switched.
+      await refs.prepare(refMoves(order));
       journal.setPhase(id, 'activating', switches);
       failpoint('activating');
       await activateAll(site, sessions, switches);
       failpoint('switched');
       journal.setPhase(id, 'activated');
       failpoint('activated');
-      await moveRefs(order);
+      await refs.commit();
+      await moveHead(order);
       failpoint('ref-moved');
       journal.finishDeploy({ id, target, release, ref: order.ref?.name ?? null });
       failpoint('done');
@@ -150,6 +155,7 @@ export function createDeployer(options: DeployerOptions) {
       const known = error instanceof KraftwerkError ? error : null;
       const { message } = error instanceof Error ? error : { message: String(error) };
       log('deploy.failed', { target: name, kind, release, by, code: known?.code ?? 'bug', message });
+      await refs.abort();
       unreserve(target);
       if (id !== null) await takeBack({ id, order, site, switches }, known?.message ?? 'internal error');
       throw error;
@@ -184,14 +190,10 @@ export function createDeployer(options: DeployerOptions) {
     });
   }
 
-  /** The branch, its place as HEAD, and the name under which the release can be fetched. */
-  async function moveRefs(order: DeployOrder): Promise<void> {
-    const repository = openRepository(data, order.target);
-    const to = order.commit;
-    const branch = order.ref === null ? [] : [{ ref: order.ref.name, to, from: order.ref.from }];
-    await repository.moveRefs([...branch, ...(makesRelease(order) ? [{ ref: releaseRef(order.release), to }] : [])]);
-    if (order.ref === null || order.ref.name === journal.target(order.target)?.branch) return;
-    await repository.setHead(order.ref.name);
+  /** HEAD names the branch last deployed. */
+  async function moveHead({ target, ref }: DeployOrder): Promise<void> {
+    if (ref === null || ref.name === journal.target(target)?.branch) return;
+    await openRepository(data, target).setHead(ref.name);
   }
 
   /** Puts ref and nodes back. What cannot be asked now stays open in the journal; the next deploy or start settles it. */
@@ -262,6 +264,13 @@ export function createDeployer(options: DeployerOptions) {
 /** The answer to the pusher and the agent that retires would fight for the processor. */
 function afterAnswer(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 150));
+}
+
+/** The branch, and the name under which the release can be fetched. */
+function refMoves(order: DeployOrder): RefMove[] {
+  const to = order.commit;
+  const branch = order.ref === null ? [] : [{ ref: order.ref.name, to, from: order.ref.from }];
+  return [...branch, ...(makesRelease(order) ? [{ ref: releaseRef(order.release), to }] : [])];
 }
 
 function aborted(): KraftwerkError {

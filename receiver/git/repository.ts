@@ -3,6 +3,7 @@ import { access, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CommitId } from '../../node-agent/protocol.ts';
 import type { Target } from '../target.ts';
+import { openRefTransaction, type RefMove, type RefTransaction } from './ref-transaction.ts';
 import { type GitOptions, git, tryGit } from './run-git.ts';
 
 export type Repository = ReturnType<typeof openRepository>;
@@ -66,12 +67,13 @@ export function openRepository(data: string, target: Target) {
       await git(args, options);
     },
     /** All or none. `from` undefined: whatever it was; null: must not exist. @throws KraftwerkError `git.failed` */
-    async moveRefs(moves: readonly { ref: string; to: string; from?: string | null }[]): Promise<void> {
-      const input = moves
-        .map(({ ref, to, from }) => `update ${ref} ${to}${from === undefined ? '' : ` ${from ?? ZERO_ID}`}\n`)
-        .join('');
-      if (input !== '') await git(['update-ref', '--stdin'], { ...options, input });
+    async moveRefs(moves: readonly RefMove[]): Promise<void> {
+      const transaction = openRefTransaction(path);
+      await transaction.prepare(moves);
+      await transaction.commit();
     },
+    /** The same in two steps, the process started now. */
+    openTransaction: (): RefTransaction => openRefTransaction(path),
     async deleteRefs(refs: readonly string[]): Promise<void> {
       if (refs.length > 0)
         await git(['update-ref', '--stdin'], { ...options, input: refs.map((ref) => `delete ${ref}\n`).join('') });
@@ -84,14 +86,6 @@ export function openRepository(data: string, target: Target) {
     },
     async hasRefs(): Promise<boolean> {
       return (await git(['for-each-ref', '--count=1'], options)).length > 0;
-    },
-    /** The commit's first line, its author and what `id` (of an annotated tag, too) peels to. */
-    async describeCommit(id: string): Promise<{ commit: CommitId; subject: string; author: string }> {
-      const text = (
-        await git(['log', '-1', '--no-show-signature', '--format=%H%x00%s%x00%an', `${id}^{commit}`], options)
-      ).toString('utf8');
-      const [commit = '', subject = '', author = ''] = text.trimEnd().split('\0');
-      return { commit: commit as CommitId, subject, author };
     },
     /** First lines of commits; what is not there, or no more, is left out. */
     async subjects(commits: readonly string[]): Promise<ReadonlyMap<string, string>> {

@@ -1,6 +1,7 @@
 /** Reads a commit's tree: what is in it, whether it may be deployed, the text of single files. */
 import { type CommitId, KraftwerkError, LIMITS, parseTreePath } from '../../node-agent/protocol.ts';
-import { git, tryGit } from './run-git.ts';
+import type { ObjectReader } from './object-reader.ts';
+import { git } from './run-git.ts';
 
 export interface TreeEntry {
   mode: string;
@@ -98,23 +99,46 @@ export function assertPlainTree(entries: readonly TreeEntry[]): void {
   });
 }
 
-const TEXT_BYTES = 1024 * 1024;
-
 /** The text of a blob, named by its id or as COMMIT:PATH; null for what is missing or too large. */
-export async function readBlob(repository: string, name: string): Promise<string | null> {
-  const { code, stdout } = await tryGit(['cat-file', 'blob', name], { repository, maxBytes: TEXT_BYTES });
-  return code === 0 ? stdout.toString('utf8') : null;
+export async function readBlob(objects: ObjectReader, name: string): Promise<string | null> {
+  const object = await objects.read(name);
+  return object?.type === 'blob' ? (object.content?.toString('utf8') ?? null) : null;
+}
+
+/** What the commit that `id` names, through a tag or not, is about. @throws KraftwerkError `git.failed` */
+export async function describeCommit(
+  objects: ObjectReader,
+  id: string,
+): Promise<{ commit: CommitId; subject: string }> {
+  const object = await objects.read(`${id}^{commit}`);
+  if (object === null) throw new KraftwerkError('git.failed', `${id}: no such commit`);
+  const text = decodeCommit(object.content ?? Buffer.alloc(0));
+  // Its first paragraph is the subject, as git itself has it.
+  const message = text.slice(text.indexOf('\n\n') + 2);
+  const [paragraph = ''] = message.trimStart().split(/\n[ \t]*\n/);
+  return { commit: object.id as CommitId, subject: paragraph.trim().split('\n').join(' ') };
+}
+
+/** Its header may name another encoding than UTF-8. */
+function decodeCommit(content: Buffer): string {
+  const header = content.subarray(0, content.indexOf('\n\n')).toString('latin1');
+  const encoding = /^encoding (\S+)$/m.exec(header)?.[1];
+  try {
+    return new TextDecoder(encoding ?? 'utf-8').decode(content);
+  } catch {
+    return content.toString('utf8');
+  }
 }
 
 /** Reads files of a commit as text, on demand; null for what is missing, too large or not a file. */
-export function createTreeReader(repository: string, entries: readonly TreeEntry[]) {
+export function createTreeReader(objects: ObjectReader, entries: readonly TreeEntry[]) {
   const byPath = new Map(entries.map((entry) => [entry.path, entry]));
   return {
     files: new Set(entries.filter((entry) => entry.mode.startsWith('100')).map((entry) => entry.path)),
     async read(path: string): Promise<string | null> {
       const entry = byPath.get(path);
-      if (entry === undefined || !entry.mode.startsWith('100') || entry.size > TEXT_BYTES) return null;
-      return readBlob(repository, entry.id);
+      if (entry === undefined || !entry.mode.startsWith('100')) return null;
+      return readBlob(objects, entry.id);
     },
   };
 }
