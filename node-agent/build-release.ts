@@ -66,7 +66,7 @@ async function fillRelease(request: PrepareRequest, work: Work, tree: string, co
     });
     return { detail, quiet: request.services.length === 0 };
   });
-  await compiled;
+  const later = await compiled;
   stopIfGone(work, 'Services');
 
   seal(system, system.realPath(tree) ?? tree);
@@ -75,6 +75,7 @@ async function fillRelease(request: PrepareRequest, work: Work, tree: string, co
     `${site.releaseNotes(request.release)}/release.json`,
     JSON.stringify({ artifact: request.artifact.sha256, virtualenv: virtualenv.key, interpreter }),
   );
+  if (later.length > 0) system.writeVolatile(site.uncompiled(request.release), JSON.stringify(later));
   system.failpoint('prepare.publish');
   if (system.exists(site.release(request.release))) system.remove(site.release(request.release));
   system.publish(tree, site.release(request.release));

@@ -18,9 +18,12 @@ for line in sys.stdin:
         pass
 `;
 
+/** Up to this much changed source, the boot reads it as fast as Python's own start would take: its byte code can wait. */
+const SMALL_BYTES = 128 * 1024;
+
 /**
  * Collects, while a tree is unpacked, which of its modules are new, and links the byte code of the others. The compiler is
- * started here and now and waits for its list, so that nobody waits for Python to start.
+ * started as soon as there is much to do and waits for its list, so that nobody waits for Python to start.
  * The byte code is of the unchecked-hash kind: a release never changes, so Python need not look at the source's date.
  * @param python an interpreter of the version that will run it; where it is missing, others say so
  */
@@ -33,6 +36,58 @@ export function createCompiler(
 ) {
   const changed: string[] = [];
   const unchanged: string[] = [];
+  let changedBytes = 0;
+  let compiler: ReturnType<typeof startCompiler> | null = null;
+  const change = (path: string, bytes: number): void => {
+    changed.push(path);
+    changedBytes += bytes;
+    if (changedBytes > SMALL_BYTES) compiler ??= startCompiler(system, site, python, signal);
+  };
+  return {
+    onFile(path: string, content: readonly Uint8Array[]): void {
+      if (!path.endsWith('.py')) return;
+      if (previousTree !== null && sameContent(system.readBytes(`${previousTree}/${path}`), content))
+        unchanged.push(path);
+      else
+        change(
+          path,
+          content.reduce((sum, chunk) => sum + chunk.length, 0),
+        );
+    },
+    /**
+     * Compiles what is left. A file that does not compile is the program's own affair: it may be for another Python.
+     * @returns what is little enough to be compiled when the site serves, by `compileLater`
+     */
+    async compile(tree: string): Promise<readonly string[]> {
+      // Only now: a tree may bring byte code of its own, and that is unpacked first.
+      if (previousTree !== null)
+        for (const path of unchanged)
+          if (!linkByteCode(system, tree, previousTree, path)) change(path, system.stat(`${tree}/${path}`)?.size ?? 0);
+      for (const path of changed) system.makeFolder(`${tree}/${cacheOf(path)}`);
+      if (compiler === null) return changed;
+      await compiler.compile(changed.map((path) => `${tree}/${path}`));
+      return [];
+    },
+    /** Lets the compiler go where nothing is to be compiled after all. */
+    cancel: (): void => void compiler?.compile([]),
+  };
+}
+
+/** Compiles what a deploy has left for later, in the finished tree. */
+export async function compileLater(
+  system: System,
+  site: SiteLayout,
+  python: string,
+  tree: string,
+  paths: readonly string[],
+): Promise<void> {
+  const folders = [...new Set(paths.map((path) => `${tree}/${cacheOf(path)}`))].filter(system.exists);
+  for (const folder of folders) system.setMode(folder, 0o755);
+  await startCompiler(system, site, python).compile(paths.map((path) => `${tree}/${path}`));
+  for (const folder of folders) system.setMode(folder, 0o555);
+}
+
+function startCompiler(system: System, site: SiteLayout, python: string, signal?: AbortSignal) {
   let give: (list: string) => void = () => undefined;
   const input = new Promise<string>((resolve) => {
     give = resolve;
@@ -43,26 +98,19 @@ export function createCompiler(
       env: { PATH: DEFAULT_PATH, LANG: 'C.UTF-8' },
       input,
       timeoutMs: COMPILE_LIMIT_MS,
-      signal,
+      ...(signal && { signal }),
     })
     .catch(() => undefined);
   return {
-    onFile(path: string, content: readonly Uint8Array[]): void {
-      if (!path.endsWith('.py')) return;
-      const same = previousTree !== null && sameContent(system.readBytes(`${previousTree}/${path}`), content);
-      (same ? unchanged : changed).push(path);
-    },
-    /** Compiles what is left. A file that does not compile is the program's own affair: it may be for another Python. */
-    async compile(tree: string): Promise<void> {
-      // Only now: a tree may bring byte code of its own, and that is unpacked first.
-      if (previousTree !== null)
-        for (const path of unchanged) if (!linkByteCode(system, tree, previousTree, path)) changed.push(path);
-      give(changed.map((path) => `${tree}/${path}\n`).join(''));
+    async compile(paths: readonly string[]): Promise<void> {
+      give(paths.map((path) => `${path}\n`).join(''));
       await compiling;
     },
-    /** Lets the compiler go where nothing is to be compiled after all. */
-    cancel: (): void => give(''),
   };
+}
+
+function cacheOf(path: string): string {
+  return `${dirname(path)}/__pycache__`;
 }
 
 function sameContent(old: Buffer | null, content: readonly Uint8Array[]): boolean {
@@ -72,7 +120,7 @@ function sameContent(old: Buffer | null, content: readonly Uint8Array[]): boolea
 function linkByteCode(system: System, tree: string, previousTree: string, path: string): boolean {
   const folder = dirname(path);
   const stem = path.slice(folder === '.' ? 0 : folder.length + 1, -'.py'.length);
-  const cache = `${folder}/__pycache__`;
+  const cache = cacheOf(path);
   const names = system
     .list(`${previousTree}/${cache}`)
     .filter((name) => name.startsWith(`${stem}.cpython-`) && name.endsWith('.pyc'));

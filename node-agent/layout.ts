@@ -49,6 +49,8 @@ export function siteLayout(node: NodeLayout, instance: InstanceName) {
     nginxSite: `${node.sitesEnabled}/${instance}`,
     release: (number: number): string => `${site}/releases/v${number}`,
     releaseNotes: (number: number): string => `${site}/.kraftwerk/v${number}`,
+    /** Modules whose byte code is made when the release serves. */
+    uncompiled: (number: number): string => `${site}/.kraftwerk/v${number}/uncompiled`,
     /** The one thing in a release that changes: the link to the folder with its socket. */
     runLink: (number: number): string => `${site}/releases/v${number}/.run`,
     trial: (slot: Slot): string => `${node.runtime}/${instance}/trial.${slot}`,
