@@ -1,5 +1,5 @@
 // The way of a push that goes well: what the pusher sees, what serves, what is kept.
-import { cpSync, existsSync, readdirSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { waitFor } from '../actors/processes.ts';
@@ -64,6 +64,21 @@ describe('a project', () => {
     expect((await get(receiver, 'second-stage.localhost')).body).toBe('two');
     expect(agreement(receiver, 'second/stage')).toEqual({ release: 2, commit: alice.head() });
     await waitFor('the old process to end', () => !existsSync(`/proc/${pid}`));
+  });
+
+  it('has the byte code of all its modules soon after it serves, in folders that nothing is added to', async () => {
+    const alice = pusher('bytes');
+    await alice.deploy();
+    for (const release of ['v1', 'v2']) {
+      if (release === 'v2') await alice.deploy({ 'other.py': 'X = 1\n' });
+      const cache = join(receiver.node, 'web/bytes-stage/releases', release, '__pycache__');
+      const modules = release === 'v1' ? ['app'] : ['app', 'other'];
+      await waitFor('the byte code', () => {
+        const names = readdirSync(cache).filter((name) => name.endsWith('.pyc'));
+        return modules.every((module) => names.some((name) => name.startsWith(`${module}.cpython-`)));
+      });
+      await waitFor('the folder to be sealed', () => (statSync(cache).mode & 0o777) === 0o555);
+    }
   });
 
   it('stands on stage and live beside each other, each with its own version and variables', async () => {
