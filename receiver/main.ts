@@ -1,29 +1,90 @@
-// CLI entry: finds the command, runs it, turns what it throws into lines and an exit code.
+// CLI entry: finds the command, runs it here or on the receiver, turns what it throws into lines and an exit code.
 import { randomBytes } from 'node:crypto';
 import { EXIT_CODES, KraftwerkError } from '../node-agent/protocol.ts';
-import { findCommand } from './cli/commands.ts';
-import { formatHelp, formatOverview, unknownCommand } from './cli/help.ts';
-import { findUsage } from './cli/usage.ts';
+import type { CliCommand } from './cli/command.ts';
+import { COMMANDS, findCliCommand } from './cli/commands.ts';
 import { escapeForTerminal } from './print-table.ts';
 
+const NAMES: Readonly<Record<string, string>> = {
+  '--help': 'help',
+  '-h': 'help',
+  '--version': 'version',
+  '-V': 'version',
+};
+
 async function main(argv: readonly string[]): Promise<number> {
-  const [first, ...rest] = argv;
+  const { remote, words } = takeRemote(argv);
+  const [first, ...rest] = words;
+  const options = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
+  const name = first === undefined ? 'help' : (NAMES[first] ?? first);
+  const here = findCliCommand(name);
+  if (here !== undefined && first !== undefined && remote === null && !options.some(isRemoteOption)) {
+    return await runHere(here, rest, options.some(isHelpOption));
+  }
+  const help = await import('./cli/help.ts');
   if (first === undefined) {
-    process.stderr.write(formatOverview());
+    process.stderr.write(help.formatOverview(COMMANDS));
     return EXIT_CODES.usage;
   }
-  const name =
-    first === '--help' || first === '-h' ? 'help' : first === '--version' || first === '-V' ? 'version' : first;
-  const load = findCommand(name);
-  const usage = findUsage(name);
-  if (load === undefined || usage === undefined) throw unknownCommand(first);
-  const options = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
-  if (options.includes('--help') || options.includes('-h')) {
-    process.stdout.write(formatHelp(usage));
+  // `version` and `help` are both: with a remote, the receiver's are meant.
+  const there = help.findRemoteCommand(name);
+  if (there === undefined) {
+    if (here === undefined) throw help.unknownCommand(first, COMMANDS);
+    if (remote === null) return await runHere(here, rest, options.some(isHelpOption));
+    throw new KraftwerkError('cli.usage', `${name}: runs on this machine and takes no --remote`, {
+      hint: here.usage,
+      exit: 'usage',
+    });
+  }
+  if (options.some(isHelpOption)) {
+    process.stdout.write(help.formatRemoteHelp(there));
     return EXIT_CODES.ok;
   }
-  const { run } = await load();
-  return run(rest);
+  const { runRemote } = await import('./cli/run-remote.ts');
+  return await runRemote(there, rest, remote).catch((error: unknown) => {
+    throw withUsage(error, help.remoteUsage(there.name, there.usage));
+  });
+}
+
+async function runHere(command: CliCommand, args: string[], wantsHelp: boolean): Promise<number> {
+  if (wantsHelp) {
+    const { formatHelp } = await import('./cli/help.ts');
+    process.stdout.write(formatHelp(command));
+    return EXIT_CODES.ok;
+  }
+  const { run } = await command.load();
+  return await run(args, COMMANDS).catch((error: unknown) => {
+    throw withUsage(error, command.usage);
+  });
+}
+
+/** A mistake in a command's words, with the command's usage where nothing else was said. */
+function withUsage(error: unknown, usage: string): unknown {
+  if (!(error instanceof KraftwerkError) || error.code !== 'cli.usage' || error.hints.length > 0) return error;
+  return new KraftwerkError(error.code, error.message, { lines: error.lines, hint: usage, exit: error.exit });
+}
+
+/** --remote in front of the command's name. */
+function takeRemote(argv: readonly string[]): { remote: string | null; words: readonly string[] } {
+  const [first = '', second] = argv;
+  if (!isRemoteOption(first)) return { remote: null, words: argv };
+  const joined = /^(?:--remote=|-r)(.+)$/s.exec(first)?.[1];
+  if (joined !== undefined) return { remote: joined, words: argv.slice(1) };
+  if (second === undefined) {
+    throw new KraftwerkError('cli.usage', `${first} needs the name of a git remote`, {
+      hint: 'kraftwerk help',
+      exit: 'usage',
+    });
+  }
+  return { remote: second, words: argv.slice(2) };
+}
+
+function isRemoteOption(word: string): boolean {
+  return /^(?:-r|--remote$|--remote=)/.test(word);
+}
+
+function isHelpOption(word: string): boolean {
+  return word === '--help' || word === '-h';
 }
 
 function report(error: unknown): number {

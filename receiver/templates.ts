@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'n
 import { join, sep } from 'node:path';
 import { Eta } from 'eta';
 import { KraftwerkError, PROJECT_PATTERN, type ServiceName } from '../node-agent/protocol.ts';
+import { installPath } from './install-root.ts';
 
 /** What a rendered text is for decides how `<%= %>` is quoted. */
 export type Language = 'shell' | 'nginx' | 'text';
@@ -39,23 +40,61 @@ function unsafe(value: unknown, what: string): KraftwerkError {
   );
 }
 
+export interface Cascade {
+  /** What --templates names. */
+  explicit?: string | undefined;
+  /** The admin's, in their order. */
+  configured: readonly string[];
+  /** For a node: in each configured folder, `nodes/HOSTNAME/` comes before the folder itself. */
+  hostname?: string | undefined;
+  /** Default: those of this installation. */
+  builtIn?: string;
+}
+
+/** A cascade's folders, from the most specific to the built-in one. @throws KraftwerkError `template.hostname` */
+export function templateFolders({ builtIn, configured, explicit, hostname }: Cascade): string[] {
+  // It becomes part of a path.
+  if (hostname !== undefined && !/^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$/.test(hostname)) {
+    throw new KraftwerkError('template.hostname', `${JSON.stringify(hostname.slice(0, 60))} is no node's name`);
+  }
+  return [
+    ...(explicit === undefined ? [] : [explicit]),
+    ...configured.flatMap((folder) => (hostname === undefined ? [folder] : [join(folder, 'nodes', hostname), folder])),
+    builtIn ?? installPath('templates'),
+  ];
+}
+
+export interface CascadeFile {
+  /** Below the folder that was asked for, with `/`. */
+  path: string;
+  file: string;
+}
+
 /**
- * @param folders from the most specific to the built-in one; the first that has a file gives it
+ * @param from the cascade, or its folders from the most specific to the built-in one; the first that has a file gives it.
+ * A folder may come later: what is in it counts from then on.
  */
-export function createTemplates(folders: readonly string[]) {
-  const roots = folders.map((folder) => realpathSync(folder));
+export function createTemplates(from: readonly string[] | Cascade) {
+  const folders = 'configured' in from ? templateFolders(from) : from;
+
+  /** The real path of a file, or of a folder, of one folder of the cascade; null: it has none. */
+  function inside(folder: string, name: string): string | null {
+    const path = join(folder, name);
+    if (!existsSync(path)) return null;
+    const root = realpathSync(folder);
+    const real = realpathSync(path);
+    if (real !== root && !real.startsWith(root + sep))
+      throw new KraftwerkError('template.outside', `${path} leads outside ${root}`, {
+        hint: 'templates must lie in their own folder',
+      });
+    return real;
+  }
 
   /** The file's path in the first folder of the cascade that has it. */
   function find(name: string): string | null {
-    for (const root of roots) {
-      const path = join(root, name);
-      if (!existsSync(path)) continue;
-      const real = realpathSync(path);
-      if (real !== root && !real.startsWith(root + sep))
-        throw new KraftwerkError('template.outside', `${path} leads outside ${root}`, {
-          hint: 'templates must lie in their own folder',
-        });
-      return real;
+    for (const folder of folders) {
+      const path = inside(folder, name);
+      if (path !== null) return path;
     }
     return null;
   }
@@ -63,7 +102,7 @@ export function createTemplates(folders: readonly string[]) {
   function locate(name: string): string {
     const path = find(name);
     if (path === null)
-      throw new KraftwerkError('template.missing', `there is no template ${name} in ${roots.join(', ')}`, {
+      throw new KraftwerkError('template.missing', `there is no template ${name} in ${folders.join(', ')}`, {
         hint: 'kraftwerk show-config names the folders',
       });
     return path;
@@ -90,7 +129,7 @@ export function createTemplates(folders: readonly string[]) {
   const cache = new Map<string, { mtimeMs: number; run: (data: object) => string }>();
 
   return {
-    folders: roots,
+    folders,
     find,
     /** @throws KraftwerkError `template.missing`, `template.broken`, `template.value` */
     render(language: Language, name: string, data: object): string {
@@ -117,9 +156,20 @@ export function createTemplates(folders: readonly string[]) {
     },
     /** Text of a file of the cascade, as it stands. */
     read: (name: string): string => readFileSync(locate(name), 'utf8'),
+    /** Files below `name` in all folders of the cascade, the most specific first: the same path may come again. */
+    list(name: string): CascadeFile[] {
+      return folders.flatMap((folder) => {
+        const root = inside(folder, name);
+        if (root === null) return [];
+        return (readdirSync(root, { recursive: true }) as string[])
+          .sort()
+          .map((path) => ({ path: path.split(sep).join('/'), file: inside(folder, join(name, path)) ?? '' }))
+          .filter(({ file }) => file !== '' && statSync(file).isFile());
+      });
+    },
     /** The services that some folder of the cascade has. */
     services(): ServiceName[] {
-      const names = roots.flatMap((root) => {
+      const names = folders.flatMap((root) => {
         const folder = join(root, 'services');
         return existsSync(folder)
           ? readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory())

@@ -18,6 +18,7 @@ import { escapeForTerminal } from '../print-table.ts';
 import { detectWsgi, type SourceTree } from '../wsgi.ts';
 import { MAX_YAML_BYTES, parseYaml } from '../yaml-source.ts';
 import { parseOptions, usageError } from './parse-options.ts';
+import { findManifestFolder } from './project.ts';
 
 const SKIPPED = new Set(['.git', '.hg', 'node_modules', '__pycache__', 'venv', '.venv']);
 // What `domain` becomes without one is the receiver's to say.
@@ -30,7 +31,9 @@ export async function run(argv: string[]): Promise<number> {
     { environment: { type: 'string' }, project: { type: 'string' }, json: { type: 'boolean' } },
     1,
   );
-  const { folder, file } = locate(path.resolve(readSurroundings().cwd, positionals[0] ?? '.'));
+  const { cwd } = readSurroundings();
+  const given = positionals[0] === undefined ? (findManifestFolder(cwd) ?? cwd) : path.resolve(cwd, positionals[0]);
+  const { folder, file } = locate(given);
   const project = chooseProject(values.project, folder);
   if (values.environment !== undefined && !PROJECT_PATTERN.test(values.environment)) {
     throw usageError('check', `--environment: expected a name, got ${JSON.stringify(values.environment.slice(0, 60))}`);

@@ -3,6 +3,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { KraftwerkError } from '../../node-agent/protocol.ts';
 import { type Config, parseConfig, type Surroundings } from '../config.ts';
+import { parseYaml } from '../yaml-source.ts';
 
 const SYSTEM_CONFIG = '/etc/kraftwerk.yaml';
 
@@ -37,6 +38,31 @@ export function loadConfig(named: string | undefined, surroundings: Surroundings
     home: surroundings.home,
     readFile: (name) => readFileSync(name, 'utf8'),
     isDirectory: (name) => statSync(name, { throwIfNoEntry: false })?.isDirectory() === true,
+  });
+}
+
+/**
+ * The template folders of the configuration that is found, if any. Of one that was not named nothing else counts: it may be
+ * the machine's, with keys that only root can read.
+ * @throws KraftwerkError `config.invalid`, and as `loadConfig` for one that was named
+ */
+export function findTemplateFolders(named: string | undefined, surroundings: Surroundings, system?: string): string[] {
+  if (named !== undefined || surroundings.env.KRAFTWERK_CONFIG) return [...loadConfig(named, surroundings).templates];
+  let file: string;
+  let text: string;
+  try {
+    file = findConfig(named, surroundings, system);
+    text = readConfigFile(file);
+  } catch (error) {
+    if (error instanceof KraftwerkError && /^config\.(?:missing|unreadable)$/.test(error.code)) return [];
+    throw error;
+  }
+  const { templates } = parseYaml(text, { file, code: 'config.invalid' }).value;
+  const written = Array.isArray(templates) ? templates.filter((folder) => typeof folder === 'string') : [];
+  return written.map((folder) => {
+    const absolute = path.resolve(path.dirname(file), folder.replace(/^~(?=\/|$)/, surroundings.home));
+    if (statSync(absolute, { throwIfNoEntry: false })?.isDirectory()) return absolute;
+    throw new KraftwerkError('config.invalid', `${file}: templates: no folder ${absolute}`, { exit: 'config' });
   });
 }
 

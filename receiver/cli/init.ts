@@ -1,11 +1,13 @@
-// kraftwerk init: a WSGI project that deploys as it is, from templates/skeleton.
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+// kraftwerk init: a WSGI project that deploys as it is, from the skeleton of the admin's templates and the built-in one.
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { KraftwerkError, PROJECT_PATTERN } from '../../node-agent/protocol.ts';
 import { readSurroundings } from '../config.ts';
 import { initWorktree } from '../git/init-worktree.ts';
 import { installPath } from '../install-root.ts';
 import { renderSkeleton, type SkeletonFile } from '../skeleton.ts';
+import { createTemplates, type Templates } from '../templates.ts';
+import { findTemplateFolders } from './find-config.ts';
 import { parseOptions, usageError } from './parse-options.ts';
 
 /** Names that Python or the skeleton itself already gives a meaning to: such a package cannot be imported. */
@@ -17,18 +19,28 @@ const TAKEN = new Set(
 );
 
 export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseOptions('init', argv, { directory: { type: 'string' } }, 1);
-  const { cwd } = readSurroundings();
+  const { values, positionals } = parseOptions(
+    'init',
+    argv,
+    { directory: { type: 'string' }, templates: { type: 'string' }, config: { type: 'string' } },
+    1,
+  );
+  const surroundings = readSurroundings();
+  const { cwd } = surroundings;
   const folder = path.resolve(cwd, values.directory ?? positionals[0] ?? '.');
   const name = positionals[0] ?? path.basename(folder).toLowerCase();
   checkName(name, positionals[0] !== undefined);
   checkFolder(folder);
 
-  const files = renderSkeleton(readSkeleton(), { name, package: name.replaceAll('-', '_') });
-  for (const { path: inside, content } of files) {
+  const templates = createTemplates({
+    explicit: values.templates === undefined ? undefined : requireSkeleton(path.resolve(cwd, values.templates)),
+    configured: findTemplateFolders(values.config, surroundings),
+  });
+  const files = renderSkeleton(readSkeleton(templates), { name, package: name.replaceAll('-', '_') });
+  for (const { path: inside, content, executable } of files) {
     const file = path.join(folder, inside);
     mkdirSync(path.dirname(file), { recursive: true });
-    writeFileSync(file, content, { flag: 'wx' });
+    writeFileSync(file, content, { flag: 'wx', mode: executable ? 0o777 : 0o666 });
   }
   if (!existsSync(path.join(folder, '.git'))) await initWorktree(folder);
 
@@ -81,17 +93,32 @@ function checkFolder(folder: string): void {
   });
 }
 
-/** The built-in skeleton: the one place to change for another source. */
-function readSkeleton(): SkeletonFile[] {
-  const root = installPath('templates', 'skeleton');
-  const entries = readdirSync(root, { recursive: true, withFileTypes: true });
-  return entries
-    .filter((entry) => entry.isFile() && !entry.name.endsWith('.pyc'))
-    .map((entry) => {
-      const file = path.join(entry.parentPath, entry.name);
-      return { path: path.relative(root, file).split(path.sep).join('/'), content: readFileSync(file) };
-    })
-    .sort((a, b) => (a.path < b.path ? -1 : 1));
+/** A folder that was named is meant: without a skeleton it would be passed over silently. */
+function requireSkeleton(folder: string): string {
+  const skeleton = path.join(folder, 'skeleton');
+  if (statSync(skeleton, { throwIfNoEntry: false })?.isDirectory()) return folder;
+  throw new KraftwerkError('init.templates', `init: --templates: there is no folder ${skeleton}`, {
+    hint: `its files replace those of ${installPath('templates', 'skeleton')}, or come beside them`,
+    exit: 'denied',
+  });
+}
+
+function readSkeleton(templates: Templates): SkeletonFile[] {
+  try {
+    return templates
+      .list('skeleton')
+      .filter(({ path: inside }) => !inside.endsWith('.pyc'))
+      .map(({ path: inside, file }) => ({
+        path: inside,
+        content: readFileSync(file),
+        executable: (statSync(file).mode & 0o100) !== 0,
+        origin: file,
+      }));
+  } catch (cause) {
+    const { code, path: place } = cause as NodeJS.ErrnoException;
+    if (code === undefined || place === undefined) throw cause;
+    throw new KraftwerkError('init.templates', `init: the skeleton's ${place} cannot be read (${code})`, { cause });
+  }
 }
 
 function quote(word: string): string {

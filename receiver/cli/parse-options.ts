@@ -1,7 +1,6 @@
-// Options of one command; a mistake is a usage error with the command's usage as its hint.
+// Options of one command; a mistake is a usage error, and main.ts adds the command's usage as its hint.
 import { type ParseArgsOptionsConfig, parseArgs } from 'node:util';
 import { KraftwerkError } from '../../node-agent/protocol.ts';
-import { findUsage } from './usage.ts';
 
 /** @throws KraftwerkError `cli.usage` */
 export function parseOptions<const O extends ParseArgsOptionsConfig>(
@@ -23,7 +22,10 @@ export function parseOptions<const O extends ParseArgsOptionsConfig>(
   }
 }
 
-export function usageError(command: string, message: string): KraftwerkError {
-  const usage = findUsage(command)?.usage ?? 'kraftwerk help';
-  return new KraftwerkError('cli.usage', `${command}: ${message}`, { hint: usage, exit: 'usage' });
+/** @param hint default: the command's usage */
+export function usageError(command: string, message: string, hint?: string | readonly string[]): KraftwerkError {
+  return new KraftwerkError('cli.usage', `${command}: ${message}`, {
+    ...(hint !== undefined && { hint }),
+    exit: 'usage',
+  });
 }

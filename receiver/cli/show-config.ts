@@ -1,5 +1,6 @@
 // kraftwerk show-config: the receiver's configuration as it is understood, defaults included.
-import { readSurroundings } from '../config.ts';
+import { type EnvironmentConfig, readSurroundings } from '../config.ts';
+import type { NodeConfig } from '../config-nodes.ts';
 import { printPairs } from '../print-table.ts';
 import { loadConfig } from './find-config.ts';
 import { parseOptions } from './parse-options.ts';
@@ -15,14 +16,9 @@ export async function run(argv: string[]): Promise<number> {
     admins: config.admins,
     templates: config.templates,
     default_environment: config.defaultEnvironment,
-    nodes: Object.fromEntries(
-      [...config.nodes.values()].map(({ name, local, root, httpPort }) => [name, { local, root, http_port: httpPort }]),
-    ),
+    nodes: Object.fromEntries([...config.nodes.values()].map((node) => [node.name, showNode(node)])),
     environments: Object.fromEntries(
-      [...config.environments.values()].map(({ name, nodes, suffix, domain, branch, fastForwardOnly }) => [
-        name,
-        { nodes, suffix, domain, branch, fast_forward_only: fastForwardOnly },
-      ]),
+      [...config.environments.values()].map(({ name, ...environment }) => [name, showEnvironment(environment)]),
     ),
   };
   if (values.json) {
@@ -47,9 +43,28 @@ export async function run(argv: string[]): Promise<number> {
   return 0;
 }
 
+/** In the words of the file. */
+function showNode(node: NodeConfig): object {
+  if (node.kind === 'rootless') return { local: true, root: node.root, http_port: node.httpPort };
+  if (node.kind === 'local') return { local: true };
+  const { host, user, port, hostKey, address } = node;
+  return { host, user, port, host_key: hostKey, address };
+}
+
+function showEnvironment(environment: Omit<EnvironmentConfig, 'name'>): object {
+  const { nodes, router, suffix, domain, branch, fastForwardOnly, limits } = environment;
+  const shown = limits && { memory_bytes: limits.memoryBytes, processes: limits.processes };
+  return { nodes, router, suffix, domain, branch, fast_forward_only: fastForwardOnly, limits: shown };
+}
+
 function formatFields(fields: object): string {
   return Object.entries(fields)
     .filter(([, value]) => value !== null && value !== '')
-    .map(([name, value]) => `${name}: ${Array.isArray(value) ? value.join(', ') : String(value)}`)
+    .map(([name, value]) => `${name}: ${formatValue(value)}`)
     .join('  ');
+}
+
+function formatValue(value: unknown): string {
+  if (Array.isArray(value)) return value.join(', ');
+  return typeof value === 'object' && value !== null ? `{${formatFields(value)}}` : String(value);
 }

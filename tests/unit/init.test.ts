@@ -1,6 +1,16 @@
 // kraftwerk init and the other commands, as they are typed.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -94,14 +104,91 @@ test.each<[string[], number, string]>([
     2,
     'error: init: "flask" has a meaning in Python, a package cannot be called so\nhint: kraftwerk init flask-site\n',
   ],
-  [['init', '--foo'], 2, "error: init: Unknown option '--foo'\nhint: kraftwerk init [NAME] [--directory DIR]\n"],
-  [['init', 'a', 'b'], 2, 'error: init: unexpected argument "b"\nhint: kraftwerk init [NAME] [--directory DIR]\n'],
+  [
+    ['init', '--foo'],
+    2,
+    "error: init: Unknown option '--foo'\nhint: kraftwerk init [NAME] [--directory DIR] [--templates DIR] [--config PATH]\n",
+  ],
+  [
+    ['init', 'a', 'b'],
+    2,
+    'error: init: unexpected argument "b"\nhint: kraftwerk init [NAME] [--directory DIR] [--templates DIR] [--config PATH]\n',
+  ],
   [['chek'], 2, 'error: unknown command "chek", did you mean "check"?\nhint: kraftwerk help\n'],
   [['help', 'x\u001b[1m'], 2, expect.stringMatching(/^error: unknown command "x\\u001b\[1m"/)],
 ])('%j', (argv, status, stderr) => {
   const result = kraftwerk(argv);
   expect([result.status, result.stderr, result.stdout]).toEqual([status, stderr, '']);
   expect(existsSync(path.join(folder, 'flask'))).toBe(false);
+});
+
+/** Path -> text, below the test's folder. */
+function write(files: Record<string, string>): void {
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
+    writeFileSync(path.join(folder, name), text);
+  }
+}
+
+test('the skeleton goes through the cascade: --templates, the configured folders, the built-in one', () => {
+  write({
+    'mine/skeleton/requirements.txt': 'mine\n',
+    'admin/skeleton/requirements.txt': 'admin\n',
+    'admin/skeleton/kraftwerk.yaml': 'workers: 3\n',
+    'admin/skeleton/docs/__package__.md.eta': 'About <%= it.name %>\n',
+    'admin/skeleton/manage.py': '#!/usr/bin/env python3\n',
+    'other/skeleton/docs/__package__.md': 'not this one\n',
+    // Nothing else in it counts for a project.
+    '.kraftwerk.yaml': 'templates: [./admin, ~/other]\nadmins: [/root/key.pub]\nnodes: {}\n',
+  });
+  chmodSync(path.join(folder, 'admin/skeleton/manage.py'), 0o755);
+  const { status, stderr } = kraftwerk(['init', 'my-blog', '--templates', 'mine']);
+  expect([status, stderr]).toEqual([0, `my-blog is ready in ${folder}/my-blog. To deploy it:\n\n`]);
+  const project = path.join(folder, 'my-blog');
+  const read = (name: string): string => readFileSync(path.join(project, name), 'utf8');
+  expect(listFiles(project)).toEqual([
+    '.gitignore',
+    'README.md',
+    'docs/my_blog.md',
+    'kraftwerk.yaml',
+    'manage.py',
+    'my_blog/__init__.py',
+    'my_blog/static/style.css',
+    'my_blog/templates/index.html',
+    'my_blog/wsgi.py',
+    'requirements.txt',
+    'tests/test_site.py',
+  ]);
+  expect([read('requirements.txt'), read('kraftwerk.yaml'), read('docs/my_blog.md')]).toEqual([
+    'mine\n',
+    'workers: 3\n',
+    'About my-blog\n',
+  ]);
+  const modes = ['manage.py', 'kraftwerk.yaml'].map((name) => statSync(path.join(project, name)).mode & 0o100);
+  expect(modes).toEqual([0o100, 0]);
+});
+
+test('what is wrong with the templates is said, and nothing is written', () => {
+  write({
+    'empty/notes.txt': '',
+    'broken/skeleton/x.txt.eta': '<%= it.name',
+    'c.yaml': 'templates: [./none]\n',
+    '.kraftwerk.yaml': 'templates: [./gone]\n',
+  });
+  const init = (...more: string[]): string => kraftwerk(['init', 'blog', ...more]).stderr;
+  expect(init()).toBe(`error: ${folder}/.kraftwerk.yaml: templates: no folder ${folder}/gone\n`);
+  // Of one that is named, everything counts.
+  expect(init('--config', 'c.yaml')).toContain('c.yaml:1:1 admins: missing');
+  rmSync(path.join(folder, '.kraftwerk.yaml'));
+  expect(init('--templates', 'empty')).toMatch(
+    new RegExp(
+      `^error: init: --templates: there is no folder ${folder}/empty/skeleton\nhint: its files replace those of /`,
+    ),
+  );
+  expect(init('--templates', 'broken')).toMatch(
+    new RegExp(`^error: ${folder}/broken/skeleton/x.txt.eta: .*\nhint: mend the template\n$`),
+  );
+  expect(existsSync(path.join(folder, 'blog'))).toBe(false);
 });
 
 test('version, help and schema', () => {

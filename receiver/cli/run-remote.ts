@@ -1,0 +1,75 @@
+// A command of the receiver's table, typed in a project: sent over ssh to the receiver that the git remotes name.
+import { KraftwerkError } from '../../node-agent/protocol.ts';
+import type { Command } from '../commands/command.ts';
+import { readSurroundings, type Surroundings } from '../config.ts';
+import { quoteWord } from '../exec-line.ts';
+import { runInForeground, runUserGit } from '../git/user-programs.ts';
+import { escapeForTerminal } from '../print-table.ts';
+import { chooseRemote } from './choose-remote.ts';
+import { usageError } from './parse-options.ts';
+import { readRemotes } from './project.ts';
+import { type Address, sshDestination } from './remote-url.ts';
+import { asksInTerminal, findTypedTarget, formatExecLine, putTarget, readRemoteWords } from './remote-words.ts';
+import { readSshCommand } from './ssh-command.ts';
+
+/** What ssh ends with when it could not do its own part. */
+const SSH_FAILED = 255;
+
+/**
+ * @param before the --remote that stood before the command's name
+ * @returns the receiver's exit code
+ */
+export async function runRemote(command: Command, typed: readonly string[], before: string | null): Promise<number> {
+  const surroundings = readSurroundings();
+  const words = readRemoteWords(command, typed);
+  const { args, options, positionals, remote } = words;
+  if (remote !== null && before !== null) throw usageError(command.name, '--remote is given twice');
+  // What cannot be sent is said before anything else is looked at.
+  formatExecLine([command.name, ...args]);
+  const [remotes, configured] = await Promise.all([
+    readRemotes(command.name, surroundings),
+    readSshSetting(surroundings),
+  ]);
+  const projects = remotes.flatMap(({ parsed }) => (parsed.kind === 'ssh' ? [parsed.target.project] : []));
+  const given = findTypedTarget(command, positionals, projects);
+  const { address, target } = chooseRemote(
+    {
+      command: command.name,
+      words: [command.name, ...args],
+      remote: remote ?? before,
+      takesTarget: command.target !== 'none',
+      given,
+    },
+    remotes,
+  );
+  const line = formatExecLine([command.name, ...putTarget(words, target, given)]);
+  const [ssh, ...own] = readSshCommand({ ...surroundings, configured });
+  const terminal = process.stdin.isTTY && process.stdout.isTTY && asksInTerminal(command, options);
+  const code = await runInForeground(
+    ssh,
+    [...own, terminal ? '-t' : '-T', ...sshDestination(address), line],
+    surroundings.env,
+  ).catch((cause: unknown) => {
+    if (!(cause instanceof KraftwerkError)) throw cause;
+    throw new KraftwerkError(cause.code, cause.message, { hint: 'apt-get install openssh-client', cause });
+  });
+  if (code === SSH_FAILED) explainFailure(address, [ssh, ...own]);
+  return code;
+}
+
+async function readSshSetting({ cwd, env }: Surroundings): Promise<string | null> {
+  const { code, stdout } = await runUserGit(['config', '--get', 'core.sshCommand'], { cwd, env });
+  return code === 0 ? stdout.trimEnd() : null;
+}
+
+function explainFailure(address: Address, ssh: readonly string[]): void {
+  const destination = sshDestination(address).filter((word) => word !== '--');
+  const attempt = [...ssh, '-v', ...destination, 'whoami'].map(quoteWord).join(' ');
+  const lines = [
+    `error: ssh gave up: ${destination.at(-1) ?? ''} was not reached, shows another host key, or does not know yours`,
+    `hint: what ssh tries: ${attempt}`,
+    'hint: an admin lets a key in: kraftwerk keys:add NAME < KEY.pub',
+    'hint: where the remotes lead: kraftwerk remote',
+  ];
+  process.stderr.write(`${lines.map(escapeForTerminal).join('\n')}\n`);
+}
