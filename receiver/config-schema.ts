@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { PROJECT_PATTERN } from '../node-agent/protocol.ts';
 import { findHostnameProblem } from './hostname.ts';
-import { keyNouns } from './yaml-validate.ts';
+import { PROVIDER_NAMES } from './providers/provider.ts';
+import { joinChoices, keyNouns } from './yaml-validate.ts';
 
 function text(expected: string): z.ZodString {
   const error = `expected ${expected}`;
@@ -25,6 +26,13 @@ function wrongMapping(expected: string): (issue: { code?: string }) => string | 
   return (issue) => (issue.code === 'invalid_type' ? `expected ${expected}` : undefined);
 }
 
+function providerId(expected: string) {
+  const error = `expected ${expected}`;
+  return z
+    .union([z.string(), z.number()], { error })
+    .refine((value) => /^[^\p{Cc}\s]{1,200}$/u.test(String(value)), { error });
+}
+
 const domainPattern = z.string({ error: 'expected a domain with {project} in it' }).superRefine((value, context) => {
   const refuse = (message: string): void => context.addIssue({ code: 'custom', message });
   const filled = value.replaceAll('{project}', 'x');
@@ -36,13 +44,33 @@ const domainPattern = z.string({ error: 'expected a domain with {project} in it'
   }
 });
 
+const HOST = /^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45})$/;
+
+// One mapping with all keys: which go together is `config-nodes.ts`' to say, in words that a union does not find.
 const node = z.strictObject(
   {
-    local: z.literal(true, { error: 'expected true: nodes on other machines are not in this version' }),
-    root: text('a folder, as ./var/node: a local node keeps everything below it in this version'),
+    local: z.literal(true, { error: 'expected true (this machine); without it the node is another one' }).optional(),
+    root: text('a folder, as ./var/node').optional(),
     http_port: port().optional(),
+    host: matching(HOST, 'a host name or an address').optional(),
+    user: matching(/^[a-z_][a-z0-9_-]{0,31}$/, 'the name of a user').optional(),
+    port: port().min(1, { error: 'expected a port from 1 to 65535' }).optional(),
+    host_key: matching(/^SHA256:[A-Za-z0-9+/]{43}$/, 'a fingerprint, as "SHA256:…"').optional(),
+    address: matching(HOST, 'a host name or an address').optional(),
   },
-  { error: wrongMapping('{local: true, root: FOLDER}') },
+  { error: wrongMapping('{local: true}, {local: true, root: FOLDER} or {host_key: "SHA256:…"}') },
+);
+
+const BYTES = /^[1-9][0-9]{0,5}[MG]$/;
+const limits = z.strictObject(
+  {
+    memory: matching(BYTES, 'megabytes or gigabytes, as 512M or 2G').optional(),
+    processes: z
+      .int({ error: 'expected a number of processes' })
+      .min(10, { error: 'expected at least 10 processes' })
+      .optional(),
+  },
+  { error: wrongMapping('{memory: 512M, processes: 100}') },
 );
 
 const environment = z.strictObject(
@@ -50,7 +78,8 @@ const environment = z.strictObject(
     nodes: z
       .array(text('the name of a node'), { error: 'expected a list of nodes' })
       .min(1, { error: 'expected a node' })
-      .max(1, { error: 'several nodes: not in this version, name one' }),
+      .max(100, { error: 'expected at most 100 nodes' }),
+    router: text('the name of a node').optional(),
     suffix: matching(/^[-a-z0-9_]{0,20}$/, 'a suffix of at most 20 of a-z 0-9 - _').optional(),
     domain: domainPattern.optional(),
     branch: matching(
@@ -58,6 +87,7 @@ const environment = z.strictObject(
       'the name of a branch',
     ).optional(),
     fast_forward_only: z.boolean({ error: 'expected true or false' }).optional(),
+    limits: limits.optional(),
   },
   { error: wrongMapping('{nodes: [NODE], …}') },
 );
@@ -66,7 +96,7 @@ const nodes = z.record(
   matching(/^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$/, 'the name of a node (a-z 0-9 - and dots)'),
   node,
   {
-    error: wrongMapping('nodes ("here: {local: true, root: ./var/node}")'),
+    error: wrongMapping('nodes ("here: {local: true}")'),
   },
 );
 const environments = z.record(matching(PROJECT_PATTERN, 'the name of an environment (a-z 0-9 _ -)'), environment, {
@@ -95,6 +125,12 @@ export const configSchema = z.strictObject({
   default_environment: text('the name of an environment').optional(),
   nodes,
   environments,
+  // What create-node takes from here.
+  provider: z.enum(PROVIDER_NAMES, { error: `expected ${joinChoices(PROVIDER_NAMES)}` }).optional(),
+  image_id: providerId('the id of an image').optional(),
+  size_id: providerId('the id of a size').optional(),
+  location_id: providerId('the id of a location').optional(),
+  pubkey: text('a public key, or the file that holds it').optional(),
 });
 
 /** As it is written. */

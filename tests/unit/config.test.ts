@@ -8,6 +8,7 @@ import { findConfig, loadConfig } from '../../receiver/cli/find-config.ts';
 import { parseConfig } from '../../receiver/config.ts';
 
 const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f ada@example';
+const HOST_KEY = `SHA256:${'a'.repeat(43)}`;
 const FILES: Record<string, string> = {
   '/home/ada/.ssh/id.pub': `# Ada\n${KEY}\n`,
   '/etc/kw/private': '-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n',
@@ -37,6 +38,15 @@ function errorsOf(text: string): string[] {
 
 const MINIMAL = `admins: ["${KEY}"]\nnodes: {here: {local: true, root: ./var/node}}\nenvironments: {stage: {nodes: [here]}}\n`;
 
+const PLAIN = {
+  router: null,
+  suffix: '',
+  domain: null,
+  branch: null,
+  fastForwardOnly: false,
+  limits: null,
+};
+
 test('defaults', () => {
   expect(parseConfig(MINIMAL, context)).toEqual({
     file: '/etc/kw/receiver.yaml',
@@ -46,10 +56,8 @@ test('defaults', () => {
     admins: [KEY],
     templates: [],
     defaultEnvironment: null,
-    nodes: new Map([['here', { name: 'here', local: true, root: '/etc/kw/var/node', httpPort: 8080 }]]),
-    environments: new Map([
-      ['stage', { name: 'stage', nodes: ['here'], suffix: '', domain: null, branch: null, fastForwardOnly: false }],
-    ]),
+    nodes: new Map([['here', { name: 'here', kind: 'rootless', root: '/etc/kw/var/node', httpPort: 8080 }]]),
+    environments: new Map([['stage', { ...PLAIN, name: 'stage', nodes: ['here'] }]]),
   });
 });
 
@@ -62,10 +70,13 @@ admins: [~/.ssh/id.pub]
 templates: [templates]
 default_environment: stage
 nodes:
-  here: {local: true, root: /srv/here, http_port: 0}
+  try: {local: true, root: /srv/here, http_port: 0}
+  here: {local: true}
+  web1.example.com: {user: root, port: 22, host_key: "${HOST_KEY}"}
+  web2: {host: 10.0.0.2, host_key: "${HOST_KEY}", port: 2222, user: admin, address: fd00::2}
 environments:
-  stage: {nodes: [here], suffix: -stage, domain: "{project}.stage.example.com"}
-  live: {nodes: [here], branch: release/1.0, fast_forward_only: true}
+  stage: {nodes: [try, here], suffix: -stage, domain: "{project}.stage.example.com", limits: {memory: 512M, processes: 100}}
+  live: {nodes: [web1.example.com, web2], router: here, branch: release/1.0, fast_forward_only: true, limits: {memory: 2G}}
 `;
   const config = parseConfig(text, context);
   expect(Object.isFrozen(config)).toBe(true);
@@ -77,22 +88,57 @@ environments:
     admins: [KEY],
     templates: ['/etc/kw/templates'],
     defaultEnvironment: 'stage',
-    nodes: new Map([['here', { name: 'here', local: true, root: '/srv/here', httpPort: 0 }]]),
+    nodes: new Map<string, unknown>([
+      ['try', { name: 'try', kind: 'rootless', root: '/srv/here', httpPort: 0 }],
+      ['here', { name: 'here', kind: 'local' }],
+      [
+        'web1.example.com',
+        {
+          name: 'web1.example.com',
+          kind: 'ssh',
+          host: 'web1.example.com',
+          user: 'root',
+          port: 22,
+          hostKey: HOST_KEY,
+          address: null,
+        },
+      ],
+      [
+        'web2',
+        {
+          name: 'web2',
+          kind: 'ssh',
+          host: '10.0.0.2',
+          user: 'admin',
+          port: 2222,
+          hostKey: HOST_KEY,
+          address: 'fd00::2',
+        },
+      ],
+    ]),
     environments: new Map([
       [
         'stage',
         {
+          ...PLAIN,
           name: 'stage',
-          nodes: ['here'],
+          nodes: ['try', 'here'],
           suffix: '-stage',
           domain: '{project}.stage.example.com',
-          branch: null,
-          fastForwardOnly: false,
+          limits: { memoryBytes: 512 * 1024 ** 2, processes: 100 },
         },
       ],
       [
         'live',
-        { name: 'live', nodes: ['here'], suffix: '', domain: null, branch: 'release/1.0', fastForwardOnly: true },
+        {
+          ...PLAIN,
+          name: 'live',
+          nodes: ['web1.example.com', 'web2'],
+          router: 'here',
+          branch: 'release/1.0',
+          fastForwardOnly: true,
+          limits: { memoryBytes: 2 * 1024 ** 3, processes: null },
+        },
       ],
     ]),
   });
@@ -108,15 +154,20 @@ test.each<[string, string, string[]]>([
     '',
     [
       '1:1 admins: missing, expected a list of public keys, or of files that hold them',
-      '1:1 nodes: missing, expected nodes ("here: {local: true, root: ./var/node}")',
+      '1:1 nodes: missing, expected nodes ("here: {local: true}")',
       '1:1 environments: missing, expected environments ("stage: {nodes: [here]}")',
     ],
   ],
+  ['a misspelt key', `imageid: 1\n${MINIMAL}`, ['1:1 unknown key "imageid", did you mean "image_id"?']],
   [
-    'a key of later',
-    `image_id: 1\n${MINIMAL}`,
+    'defaults of create-node that can be none',
+    `provider: aws\nsize_id: "a b"\nimage_id: [1]\nlocation_id: ""\npubkey: 1\n${MINIMAL}`,
     [
-      '1:1 unknown key "image_id", expected data, ssh, http, admins, templates, default_environment, nodes or environments',
+      '1:11 provider: expected hetzner, digitalocean, linode, vultr or ec2, got "aws"',
+      '2:10 size_id: expected the id of a size, got "a b"',
+      '3:11 image_id: expected the id of an image, got a list',
+      '4:14 location_id: expected the id of a location, got ""',
+      '5:9 pubkey: expected a public key, or the file that holds it, got 1',
     ],
   ],
   [
@@ -139,30 +190,9 @@ test.each<[string, string, string[]]>([
     ['1:10 admins[0]: public key: damaged or cut off'],
   ],
   [
-    'a node without root',
-    `${ADMINS}nodes: {here: {local: true}}\n${STAGE}`,
-    [
-      '2:9 nodes.here.root: missing, expected a folder, as ./var/node: a local node keeps everything below it in this version',
-    ],
-  ],
-  [
-    'a node elsewhere',
-    `${ADMINS}nodes:\n  web1.example.com: {user: root}\n${STAGE}`,
-    [
-      '3:3 nodes.web1.example.com.local: missing, expected true: nodes on other machines are not in this version',
-      '3:3 nodes.web1.example.com.root: missing, expected a folder, as ./var/node: a local node keeps everything below it in this version',
-      '3:22 unknown key "user" in nodes.web1.example.com, expected local, root or http_port',
-    ],
-  ],
-  [
     'a bad port',
     `${ADMINS}${NODES}${STAGE}ssh: {port: 70000}\n`,
     ['4:13 ssh.port: expected a port from 0 to 65535 (0: a free one), got 70000'],
-  ],
-  [
-    'several nodes',
-    `${ADMINS}${NODES}environments: {stage: {nodes: [here, there]}}\n`,
-    ['3:31 environments.stage.nodes: several nodes: not in this version, name one'],
   ],
   [
     'an unknown node and an unknown default',
@@ -176,11 +206,6 @@ test.each<[string, string, string[]]>([
     'equal suffixes on one node',
     `${ADMINS}${NODES}environments: {stage: {nodes: [here]}, live: {nodes: [here]}}\n`,
     ['3:40 environments.live.suffix: stage has the same suffix "" on the node here, try "-live"'],
-  ],
-  [
-    'two nodes in one folder',
-    `${ADMINS}nodes: {a: {local: true, root: x}, b: {local: true, root: x/}}\nenvironments: {stage: {nodes: [a]}}\n`,
-    ['2:59 nodes.b.root: is the folder of the node a already'],
   ],
   [
     'bad patterns',
