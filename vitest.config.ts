@@ -14,6 +14,8 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['tests/unit/**/*.test.ts'],
+          // Some start the command line; a busy machine takes its time.
+          testTimeout: 30_000,
         },
       },
       {
