@@ -49,6 +49,9 @@ const RULES = {
   process: { roles: DEPLOYERS, scope: 'target' },
   /** tokens, tokens:add, tokens:remove: one's own */
   tokens: { roles: EVERYBODY, scope: 'receiver' },
+  nodes: { roles: DEPLOYERS, scope: 'receiver' },
+  /** It names every project, and mends them. */
+  doctor: { roles: ADMINS, scope: 'receiver' },
   /** keys, keys:add, keys:remove */
   keys: { roles: ADMINS, scope: 'receiver' },
 } as const satisfies Record<string, VerbRule>;
@@ -75,7 +78,7 @@ export function decide(identity: Identity, verb: Verb, target: TargetName | null
   if (rule.scope === 'receiver') {
     if (!rule.roles.includes(identity.role)) return deny('role');
     // A restricted admin key, should one ever be stored, must not be able to widen itself.
-    return verb === 'keys' && identity.targets !== 'all' ? deny('role') : { allow: true };
+    return rule.roles === ADMINS && identity.targets !== 'all' ? deny('role') : { allow: true };
   }
   if (target === null) return deny('unseen');
   const matching = identity.targets === 'all' ? null : identity.targets.filter((pattern) => covers(pattern, target));

@@ -2,28 +2,30 @@
 import os from 'node:os';
 import path from 'node:path';
 import { type AbsolutePath, type EnvironmentName, KraftwerkError } from '../node-agent/protocol.ts';
+import { checkNodes, type NodeConfig, readNode } from './config-nodes.ts';
 import { configSchema, type WrittenConfig } from './config-schema.ts';
 import { parsePublicKey } from './keys.ts';
 import { type Path, type Problem, parseYaml, YamlError } from './yaml-source.ts';
 import { didYouMean, validate } from './yaml-validate.ts';
 
-export interface NodeConfig {
-  name: string;
-  local: true;
-  root: AbsolutePath;
-  /** 0: a free one. */
-  httpPort: number;
+/** What each project of an environment may use at most, on each node. Null: as much as there is. */
+export interface LimitsConfig {
+  memoryBytes: number | null;
+  processes: number | null;
 }
 
 export interface EnvironmentConfig {
   name: EnvironmentName;
   nodes: readonly string[];
+  /** The node whose nginx balances over `nodes`; null: visitors come to the nodes themselves. */
+  router: string | null;
   suffix: string;
   /** Pattern with `{project}`. */
   domain: string | null;
   /** Null: master and main. */
   branch: string | null;
   fastForwardOnly: boolean;
+  limits: LimitsConfig | null;
 }
 
 export interface Config {
@@ -64,7 +66,6 @@ export interface ConfigContext {
 }
 
 export const DEFAULT_DATA = '/var/lib/kraftwerk';
-export const DEFAULT_HTTP_PORT = 8080;
 
 /** @throws YamlError `config.invalid`: message is the first problem, lines are all others */
 export function parseConfig(text: string, context: ConfigContext): Config {
@@ -79,7 +80,8 @@ export function parseConfig(text: string, context: ConfigContext): Config {
   const found: Problem[] = [];
   const report: Report = (at, message) =>
     found.push({ ...(source.has(at) ? source.valuePlace(at) : source.keyPlace(at)), message });
-  checkReferences(value, context, report);
+  checkNodes(value.nodes, (folder) => toAbsolute(folder, context), report);
+  checkReferences(value, report);
   const admins = value.admins.flatMap((entry, index) => readAdmin(entry, ['admins', index], context, report));
   const templates = (value.templates ?? []).map((folder, index) => {
     const absolute = toAbsolute(folder, context);
@@ -96,7 +98,12 @@ export function parseConfig(text: string, context: ConfigContext): Config {
     admins: Object.freeze(admins),
     templates: Object.freeze(templates),
     defaultEnvironment: (value.default_environment ?? null) as EnvironmentName | null,
-    nodes: new Map(Object.entries(value.nodes).map(([name, node]) => [name, toNode(name, node, context)])),
+    nodes: new Map(
+      Object.entries(value.nodes).map(([name, node]) => [
+        name,
+        readNode(name, node, (folder) => toAbsolute(folder, context)),
+      ]),
+    ),
     environments: new Map(
       Object.entries(value.environments).map(([name, environment]) => [
         name as EnvironmentName,
@@ -115,27 +122,30 @@ function toAbsolute(written: string, { file, home }: ConfigContext): AbsolutePat
   return absolute as AbsolutePath;
 }
 
-function toNode(name: string, node: WrittenConfig['nodes'][string], context: ConfigContext): NodeConfig {
-  return Object.freeze({
-    name,
-    local: true,
-    root: toAbsolute(node.root, context),
-    httpPort: node.http_port ?? DEFAULT_HTTP_PORT,
-  });
-}
-
 function toEnvironment(name: string, written: WrittenConfig['environments'][string]): EnvironmentConfig {
   return Object.freeze({
     name: name as EnvironmentName,
     nodes: Object.freeze([...written.nodes]),
+    router: written.router ?? null,
     suffix: written.suffix ?? '',
     domain: written.domain ?? null,
     branch: written.branch ?? null,
     fastForwardOnly: written.fast_forward_only ?? false,
+    limits: toLimits(written.limits),
   });
 }
 
-function checkReferences(value: WrittenConfig, context: ConfigContext, report: Report): void {
+function toLimits(written: WrittenConfig['environments'][string]['limits']): LimitsConfig | null {
+  if (written === undefined) return null;
+  const { memory, processes } = written;
+  const unit = memory?.endsWith('G') ? 1024 ** 3 : 1024 ** 2;
+  return {
+    memoryBytes: memory === undefined ? null : Number.parseInt(memory, 10) * unit,
+    processes: processes ?? null,
+  };
+}
+
+function checkReferences(value: WrittenConfig, report: Report): void {
   const nodes = Object.keys(value.nodes);
   const environments = Object.keys(value.environments);
   if (nodes.length === 0) report(['nodes'], 'nodes: expected at least one node');
@@ -147,38 +157,37 @@ function checkReferences(value: WrittenConfig, context: ConfigContext, report: R
       `default_environment: no environment "${chosen}"${didYouMean(chosen, environments)}`,
     );
   }
-  // Two sites of one node may not share a name, and project + suffix is the name.
+  // Two sites of one node may not share a name, and project + suffix is the name; a router has a site of each project, too.
   const taken = new Map<string, string>();
+  const clashes = new Set<string>();
   for (const [name, environment] of Object.entries(value.environments)) {
-    for (const [index, node] of environment.nodes.entries()) {
-      const at = `environments.${name}`;
+    const at = `environments.${name}`;
+    const find = (node: string, path: Path, label: string): void => {
       if (!nodes.includes(node)) {
-        report(['environments', name, 'nodes', index], `${at}.nodes: no node "${node}"${didYouMean(node, nodes)}`);
-        continue;
+        report(['environments', name, ...path], `${at}.${label}: no node "${node}"${didYouMean(node, nodes)}`);
+        return;
       }
       const suffix = environment.suffix ?? '';
-      const key = `${node} ${suffix}`;
-      const other = taken.get(key);
-      if (other === undefined) taken.set(key, name);
-      else {
-        const text = `${at}.suffix: ${other} has the same suffix "${suffix}" on the node ${node}, try "-${name}"`;
-        report(['environments', name, 'suffix'], text);
-      }
+      const other = taken.get(`${node} ${suffix}`) ?? name;
+      taken.set(`${node} ${suffix}`, other);
+      if (other === name || clashes.has(`${name} ${other}`)) return;
+      clashes.add(`${name} ${other}`);
+      const text = `${at}.suffix: ${other} has the same suffix "${suffix}" on the node ${node}, try "-${name}"`;
+      report(['environments', name, 'suffix'], text);
+    };
+    for (const [index, node] of environment.nodes.entries()) {
+      if (environment.nodes.indexOf(node) !== index)
+        report(['environments', name, 'nodes', index], `${at}.nodes: ${node} stands there twice`);
+      else find(node, ['nodes', index], 'nodes');
     }
-  }
-  const roots = new Map<string, string>();
-  for (const [name, { root }] of Object.entries(value.nodes)) {
-    const folder = toAbsolute(root, context);
-    const other = roots.get(folder);
-    if (other !== undefined)
-      report(['nodes', name, 'root'], `nodes.${name}.root: is the folder of the node ${other} already`);
-    // It stands in nginx's configuration, where other characters have a meaning.
-    if (!/^[A-Za-z0-9_./@+-]+$/.test(folder))
-      report(
-        ['nodes', name, 'root'],
-        `nodes.${name}.root: ${folder}: only letters, digits and _ . / @ + - may be in it`,
-      );
-    roots.set(folder, name);
+    if (environment.router === undefined) continue;
+    find(environment.router, ['router'], 'router');
+    if (value.nodes[environment.router]?.local) continue;
+    const hidden = environment.nodes.find((node) => value.nodes[node]?.root !== undefined);
+    if (hidden !== undefined && nodes.includes(environment.router)) {
+      const text = `${at}.router: ${environment.router} is another machine, and ${hidden} can be reached on this one only`;
+      report(['environments', name, 'router'], text);
+    }
   }
 }
 

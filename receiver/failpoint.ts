@@ -1,4 +1,4 @@
-/** Where a test can make the receiver end as kill -9 would: `KRAFTWERK_FAILPOINT=receiver:NAME:1:kill`, or `@FILE` with that in it. */
+/** Where a test can make the receiver end as kill -9 would, or halt: `KRAFTWERK_FAILPOINT=receiver:NAME:1:kill`, or `@FILE` with that in it. */
 import { readFileSync } from 'node:fs';
 
 export type Failpoint = (name: string) => void;
@@ -10,6 +10,10 @@ export function createFailpoint(setting: string | undefined): Failpoint {
   return (name) => {
     const [side, wanted, at, effect] = readSetting(setting).trim().split(':');
     if (side !== 'receiver' || name !== wanted || ++count !== Number(at)) return;
+    if (effect === 'stop') {
+      process.kill(process.pid, 'SIGSTOP');
+      return;
+    }
     if (effect === 'kill') process.kill(process.pid, 'SIGKILL');
     throw new Error(`failpoint ${name}`);
   };

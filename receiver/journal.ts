@@ -14,8 +14,9 @@ export type DeployKind = 'push' | 'deploy' | 'rollback' | 'restart';
 /**
  * How far a deploy has come; written before the next phase begins.
  * preparing: nothing that serves has been touched. activating: nodes are being switched. activated: all are; the ref is to move.
+ * abandoning: nodes are being put back, and whoever finds it so goes on with that.
  */
-export type Phase = 'preparing' | 'activating' | 'activated' | 'done' | 'failed';
+export type Phase = 'preparing' | 'activating' | 'activated' | 'abandoning' | 'done' | 'failed';
 
 export interface DeployRecord {
   id: number;
@@ -321,6 +322,10 @@ export function openJournal(file: string, now: () => Date) {
     setPhase(id: number, phase: 'activating' | 'activated', switches?: Switches): void {
       if (switches === undefined) run('UPDATE deploys SET phase = ? WHERE id = ?', phase, id);
       else run('UPDATE deploys SET phase = ?, switches = ? WHERE id = ?', phase, JSON.stringify(switches), id);
+    },
+    /** From here on it is only taken back. */
+    abandonDeploy(id: number, reason: string): void {
+      run("UPDATE deploys SET phase = 'abandoning', error = ? WHERE id = ?", reason, id);
     },
     /** The release that a deploy is making; it becomes a fact only with `finishDeploy`. */
     saveRelease(release: ReleaseRecord): void {

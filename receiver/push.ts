@@ -3,7 +3,7 @@ import { type CommitId, KraftwerkError } from '../node-agent/protocol.ts';
 import { checkTree } from './check-tree.ts';
 import type { EnvironmentConfig } from './config.ts';
 import type { Deployer } from './deploy/deploy.ts';
-import type { DomainClaims } from './deploy/domains.ts';
+import { type DomainClaims, nodesWithDomain } from './deploy/domains.ts';
 import { describeChanges, planRelease, type ReleaseSpec } from './deploy/plan.ts';
 import { tellDeploy } from './deploy/tell.ts';
 import { type Artifact, packArtifact } from './git/artifact.ts';
@@ -140,7 +140,7 @@ function describePlan(
   { target, environment }: PushContext,
   { claims, journal }: PushServices,
 ): string[] {
-  claims.take(target, next.spec, environment.nodes).release();
+  claims.take(target, next.spec, nodesWithDomain(environment)).release();
   const number = journal.target(target)?.current ?? null;
   const current = number === null ? null : journal.release(target, number);
   const changes = describeChanges(target, next, current && { ...current, sha256: current.artifact.sha256 });

@@ -1,15 +1,15 @@
 /** Puts the receiver together, settles what a crash has left, and listens. */
+import { lookup } from 'node:dns/promises';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Logger, pino } from 'pino';
-import { EXIT_CODES, KraftwerkError, type NodeProfile } from '../node-agent/protocol.ts';
+import { EXIT_CODES, KraftwerkError } from '../node-agent/protocol.ts';
 import type { ReceiverApi } from './commands/command.ts';
 import { reportError, runCommand } from './commands/run-command.ts';
 import type { Config, EnvironmentConfig } from './config.ts';
 import { createDeployer } from './deploy/deploy.ts';
-import { createDomainClaims } from './deploy/domains.ts';
-import { reconcile } from './deploy/reconcile.ts';
-import { renderNodeFiles } from './deploy/render.ts';
+import { createDomainClaims, nodesWithDomain } from './deploy/domains.ts';
+import { keepSettling, type ReconcileOptions, reconcile } from './deploy/reconcile.ts';
 import { parseExecLine } from './exec-line.ts';
 import { createFailpoint } from './failpoint.ts';
 import { startHookServer } from './git/proc-receive.ts';
@@ -19,17 +19,19 @@ import { serveGit } from './git-over-ssh.ts';
 import type { GitServices } from './git-session.ts';
 import { createHttpLogin } from './http/login.ts';
 import { type HttpServer, startHttpServer } from './http-server.ts';
-import { installPath, readVersion } from './install-root.ts';
+import { readVersion } from './install-root.ts';
 import { openJournal } from './journal.ts';
 import { buildKeyring, type Keyring } from './keys.ts';
-import { createLocalConnector } from './nodes/local.ts';
-import { createNode, type Node } from './nodes/node.ts';
+import { createNodes, nodeTemplates, readAgentVersion } from './nodes/create-nodes.ts';
+import { wakeNodes } from './nodes/wake-nodes.ts';
 import { createResolver } from './resolve-target.ts';
+import { mendRoutes } from './router/mend-routes.ts';
+import { createRoutes, resolveHost } from './router/routes.ts';
 import { loadHostKey } from './ssh/host-key.ts';
 import { type ExecSession, startSshServer } from './ssh-server.ts';
 import type { Target } from './target.ts';
 import { createTargetLocks } from './target-locks.ts';
-import { createTemplates, type Templates } from './templates.ts';
+import { createTemplates } from './templates.ts';
 
 export interface Receiver {
   /** No new pushes; resolves when running deploys have ended. */
@@ -83,8 +85,10 @@ async function assemble(
     mkdirSync(join(data, folder), { recursive: true, mode: 0o700 });
   const journal = openJournal(join(data, 'journal.db'), () => new Date());
   onOpen(() => journal.close());
-  const templates = createTemplates([...config.templates, installPath('templates')]);
-  const nodes = createNodes(config, templates, env, runsAsRoot);
+  const templates = createTemplates({ configured: config.templates });
+  const templatesOf = nodeTemplates(config.templates);
+  const nodes = createNodes({ config, templatesOf, env, runsAsRoot, log: onEvent });
+  onOpen(() => Promise.all([...nodes.values()].map((node) => node.close())));
   const environmentOf = (target: Target): EnvironmentConfig => {
     const environment = config.environments.get(target.environment);
     if (environment === undefined)
@@ -97,14 +101,22 @@ async function assemble(
     journal.currentReleases().map(({ target, spec }) => ({
       target,
       names: [...spec.domains, ...spec.aliases],
-      nodes: config.environments.get(target.environment)?.nodes ?? [],
+      nodes: nodesWithDomain(config.environments.get(target.environment) ?? { nodes: [], router: null }),
     })),
   );
+  const routes = createRoutes({
+    nodes,
+    configured: config.nodes,
+    environment: environmentOf,
+    templatesOf,
+    resolve: (host) => resolveHost(host, lookup),
+  });
   const deployer = createDeployer({
     data,
     journal,
-    templates,
+    templatesOf,
     claims,
+    routes,
     nowMs,
     log: onEvent,
     failpoint: createFailpoint(env.KRAFTWERK_FAILPOINT),
@@ -115,30 +127,20 @@ async function assemble(
   const hooks = await startHookServer(data, (error) => onEvent('hook.failed', { message: String(error) }));
   onOpen(() => hooks.close());
 
-  for (const node of nodes.values()) {
-    if (runsAsRoot)
-      onEvent('node.runs_as_root', {
-        node: node.name,
-        hint: 'what is pushed runs as root on a rootless node that root has started',
-      });
-    // A node that does not come up must not keep the others from serving; a push to it will say what is wrong.
-    await node.hello().then(
-      (facts) => onEvent('node.ready', { node: node.name, root: node.profile.root, httpPort: facts.httpPort }),
-      (error: unknown) =>
-        onEvent('node.failed', {
-          node: node.name,
-          message: error instanceof Error ? error.message : String(error),
-          hints: error instanceof KraftwerkError ? error.hints : [],
-        }),
-    );
-  }
-  await reconcile({
+  const awake = await wakeNodes([...nodes.values()], runsAsRoot, onEvent);
+  const open: ReconcileOptions = {
     data,
     journal,
     deployer,
+    locks,
+    awake,
     environment: (target) => config.environments.get(target.environment) ?? null,
     log: onEvent,
-  });
+  };
+  await reconcile(open);
+  const settling = keepSettling(open);
+  onOpen(settling.stop);
+  await mendRoutes({ routes, journal, nodes: [...nodes.values()], environments: config.environments, log: onEvent });
 
   let draining = false;
   const keyring = buildKeyring(config.admins, journal.keys);
@@ -165,6 +167,8 @@ async function assemble(
     adminKeys: keyring.adminKeys,
     config,
     nodes,
+    routes,
+    agentVersion: readAgentVersion(),
     resolveTarget: (name, visible) => resolve(name, visible, false),
   };
   const ssh = await startSshServer({
@@ -188,6 +192,8 @@ async function assemble(
       await deployer.settled();
       await Promise.all([ssh.close(), http?.close()]);
       await hooks.close();
+      await settling.stop();
+      await Promise.all([...nodes.values()].map((node) => node.close()));
       journal.close();
       onEvent('receiver.stopped', {});
     },
@@ -233,33 +239,4 @@ function handle(
       reportError(session.stderr, error, onEvent, { key: session.identity.name }) || EXIT_CODES.failed,
     );
   }
-}
-
-/** What an agent on this machine inherits: the machine's package configuration, and the tests' failpoint. */
-const INHERITED = /^(?:PIP_|UV_|(?:HTTPS?|NO|ALL)_PROXY$|SSL_CERT_|REQUESTS_CA_BUNDLE$|HOME$|KRAFTWERK_FAILPOINT$)/i;
-
-export function createNodes(
-  config: Config,
-  templates: Templates,
-  env: Readonly<Record<string, string | undefined>>,
-  runsAsRoot: boolean,
-): Map<string, Node> {
-  const environment = Object.fromEntries(
-    Object.entries(env).filter(
-      (entry): entry is [string, string] => entry[1] !== undefined && INHERITED.test(entry[0]),
-    ),
-  );
-  return new Map(
-    [...config.nodes.values()].map(({ name, root, httpPort }) => {
-      const profile: NodeProfile = { profile: 'rootless', root, httpPort };
-      const files = renderNodeFiles(templates, profile, runsAsRoot);
-      return [
-        name,
-        createNode(
-          { name, profile, files },
-          createLocalConnector({ name, agentFile: installPath('build', 'agent.mjs'), environment }),
-        ),
-      ];
-    }),
-  );
 }

@@ -1,5 +1,8 @@
 /** What stop and start have in common: the lock, the nodes, what the journal keeps. */
 import { EXIT_CODES, type InstanceStatus, KraftwerkError } from '../../node-agent/protocol.ts';
+import { allBounded } from '../bounded.ts';
+import { mergeEvents } from '../deploy/merge-events.ts';
+import { nameNode } from '../deploy/node-names.ts';
 import { planHealthcheck } from '../deploy/plan.ts';
 import { instanceName, targetName } from '../target.ts';
 import { formatError, formatEvent, labelled } from '../transcript.ts';
@@ -39,23 +42,29 @@ async function change(context: CommandContext, deployed: Deployed, op: 'stop' | 
   receiver.journal.audit(identity.name, op, target, '');
   const health = op === 'start' ? planHealthcheck(spec) : null;
   const begin = receiver.nowMs();
-  const results = await Promise.allSettled(
-    receiver.deployer.nodesOf(target).map((node) =>
-      node.request(
-        { op, instance, timeoutMs: spec.timeoutMs, health },
-        {
-          // It may have to wait for what drains, and then for both slots.
-          timeoutMs: spec.timeoutMs * 4 + 600_000,
-          // A stop is finished though nobody waits for it.
-          ...(op === 'start' && { signal }),
-          onEvent: (event) => {
-            if (event.event === 'step' || event.event === 'progress') say(formatEvent(event));
-          },
+  const nodes = receiver.deployer.nodesOf(target);
+  const names = nodes.map(({ name }) => name);
+  const merger = mergeEvents(names, (event) => say(formatEvent(event)), receiver.nowMs);
+  const results = await allBounded(nodes, (node) =>
+    node.request(
+      { op, instance, timeoutMs: spec.timeoutMs, health },
+      {
+        // It may have to wait for what drains, and then for both slots.
+        timeoutMs: spec.timeoutMs * 4 + 600_000,
+        // A stop is finished though nobody waits for it.
+        ...(op === 'start' && { signal }),
+        onEvent: (event) => {
+          if (event.event === 'step' || event.event === 'progress') merger.on(node.name, event);
         },
-      ),
+      },
     ),
   );
-  const failed = results.find((result) => result.status === 'rejected');
+  merger.flush();
+  const [failed] = results.flatMap((result, index) =>
+    result.status === 'rejected'
+      ? [{ reason: names.length === 1 ? result.reason : nameNode(result.reason, names[index] ?? '') }]
+      : [],
+  );
   if (failed === undefined) {
     const seconds = ((receiver.nowMs() - begin) / 1000).toFixed(1);
     const done = op === 'stop' ? 'stopped; it stays so until start, deploy or a push' : `running after ${seconds}s`;

@@ -8,6 +8,7 @@ import type { TargetName } from '../exec-line.ts';
 import type { GitServices } from '../git-session.ts';
 import type { KeyStore, StoredKey } from '../keys.ts';
 import type { Node } from '../nodes/node.ts';
+import type { Routes } from '../router/routes.ts';
 import type { Pty } from '../ssh-server.ts';
 import type { Target } from '../target.ts';
 
@@ -17,6 +18,9 @@ export interface ReceiverApi extends GitServices {
   keys: KeyStore;
   config: Config;
   nodes: ReadonlyMap<string, Node>;
+  routes: Routes;
+  /** The hash of this receiver's agent. */
+  agentVersion: string;
   /** The keys that the configuration names. */
   adminKeys: readonly StoredKey[];
   /**

@@ -8,7 +8,16 @@ import { targetName } from '../target.ts';
 import { describeHolder } from '../target-locks.ts';
 import { type Command, type CommandContext, printJson } from './command.ts';
 import { printProcesses, processJson, runningProcesses } from './process-table.ts';
-import { describeState, findDisagreements, readStates, type State, type TargetState, urlsOf } from './target-state.ts';
+import {
+  describeState,
+  findDisagreements,
+  type NodeState,
+  readStates,
+  type State,
+  serves,
+  type TargetState,
+  urlsOf,
+} from './target-state.ts';
 import { formatTime } from './units.ts';
 
 export const status: Command = {
@@ -33,13 +42,19 @@ export const status: Command = {
     for (const warning of warnings) stderr.write(`warning: ${escapeForTerminal(warning)}\n`);
     if (warnings.length > 0)
       stderr.write(`hint: to make all agree: ssh kraftwerk@HOST deploy ${targetName(state.target)}\n`);
+    const silent = state.nodes.find(({ error }) => error !== null);
+    if (silent !== undefined) stderr.write(`hint: ssh kraftwerk@HOST doctor ${silent.node}\n`);
     return exitCodeOf(state.state);
   },
 };
 
-/** 6 where a process should run and does not; 1 where nobody can say. */
+/** 6 where a process should run and does not, on one node or on all; 1 where nobody can say. */
 export function exitCodeOf(state: State): number {
-  return state === 'down' ? EXIT_CODES.unhealthy : state === 'unknown' ? EXIT_CODES.failed : EXIT_CODES.ok;
+  return state === 'down' || state === 'degraded'
+    ? EXIT_CODES.unhealthy
+    : state === 'unknown'
+      ? EXIT_CODES.failed
+      : EXIT_CODES.ok;
 }
 
 /** @throws KraftwerkError `target.unknown` */
@@ -83,10 +98,9 @@ function print(
     for (const [index, url] of urlsOf(state).entries()) pairs.push([index === 0 ? 'url' : '', url]);
     if (release.spec.aliases.length > 0) pairs.push(['aliases', release.spec.aliases.join(', ')]);
   }
-  pairs.push([
-    'nodes',
-    nodes.map(({ error, node }) => (error === null ? node : `${node} (no answer)`)).join(', ') || '-',
-  ]);
+  pairs.push(['nodes', nodes.map((node) => describeNode(node, record.current)).join(', ') || '-']);
+  const router = receiver.routes.routerOf(state.target);
+  if (router !== null) pairs.push(['router', router]);
   if (failure !== null) {
     const what = failure.kind === 'push' || failure.kind === 'deploy' ? '' : `${failure.kind} to `;
     pairs.push([
@@ -97,6 +111,16 @@ function print(
   stdout.write(printPairs(pairs));
   const processes = printProcesses(runningProcesses(state), nodes.length);
   if (processes !== '') stdout.write(`\n${processes}`);
+}
+
+/** `web1`, `web2 (v41)`: what is other than it should be is said. */
+function describeNode({ error, instance, node }: NodeState, current: number | null): string {
+  if (error !== null) return `${node} (no answer)`;
+  const release = instance?.current?.release ?? null;
+  if (current !== null && release === null) return `${node} (no release)`;
+  if (release !== current) return `${node} (v${release})`;
+  if (instance === null || release === null) return node;
+  return instance.stopped ? `${node} (stopped)` : serves(instance) ? node : `${node} (down)`;
 }
 
 function toJson(
@@ -127,6 +151,7 @@ function toJson(
       error,
       release: instance?.current?.release ?? null,
       stopped: instance?.stopped ?? null,
+      running: instance && serves(instance),
     })),
     processes: runningProcesses(state).map(processJson),
     lastFailure: failure && {

@@ -1,11 +1,13 @@
 /** All SSH commands, in the order of `help`. */
 import type { Command } from './command.ts';
 import { deploy } from './deploy.ts';
+import { doctor } from './doctor.ts';
 import { help } from './help.ts';
 import { keys } from './keys.ts';
 import { keysAdd } from './keys-add.ts';
 import { keysRemove } from './keys-remove.ts';
 import { logs } from './logs.ts';
+import { nodes } from './nodes.ts';
 import { projects } from './projects.ts';
 import { ps } from './ps.ts';
 import { releases } from './releases.ts';
@@ -34,6 +36,8 @@ export const COMMANDS: readonly Command[] = [
   releases,
   rollback,
   deploy,
+  nodes,
+  doctor,
   keys,
   keysAdd,
   keysRemove,

@@ -1,5 +1,6 @@
 /** What targets are doing now: the journal's word, the locks', and what each node says when it is asked once. */
-import type { InstanceStatus, StatusResult } from '../../node-agent/protocol.ts';
+import { type InstanceName, type InstanceStatus, nodePlace, type StatusResult } from '../../node-agent/protocol.ts';
+import { allBounded } from '../bounded.ts';
 import { siteUrl } from '../deploy/release-ref.ts';
 import type { ReleaseRecord, TargetRecord } from '../journal.ts';
 import type { Node } from '../nodes/node.ts';
@@ -7,8 +8,8 @@ import { instanceName, type Target, targetName } from '../target.ts';
 import type { Holder } from '../target-locks.ts';
 import type { ReceiverApi } from './command.ts';
 
-/** none: nothing was ever deployed. down: it should run and does not. unknown: no node could be asked. */
-export type State = 'running' | 'stopped' | 'down' | 'none' | 'unknown';
+/** none: nothing was ever deployed. down: it should run and does not; degraded: on some nodes. unknown: no node could be asked. */
+export type State = 'running' | 'stopped' | 'degraded' | 'down' | 'none' | 'unknown';
 
 export interface NodeState {
   node: string;
@@ -26,6 +27,8 @@ export interface TargetState {
   /** Who works on it right now. */
   busy: Holder | null;
   nodes: NodeState[];
+  /** Of the router that visitors come to; null: they come to the nodes. */
+  routerPort: number | null;
 }
 
 const LIMIT_MS = 30_000;
@@ -37,15 +40,16 @@ export async function readStates(
   { memory }: { memory: boolean },
 ): Promise<TargetState[]> {
   const { config, journal, locks, nodes } = receiver;
-  const asked = new Map<Node, Promise<ReadonlyMap<string, InstanceStatus> | string>>();
+  const asked: { node: Node; instances: InstanceName[] }[] = [];
   for (const node of nodes.values()) {
     const instances = targets.flatMap((target) => {
       const environment = config.environments.get(target.environment);
       return environment?.nodes.includes(node.name) ? [instanceName(target, environment.suffix)] : [];
     });
-    if (instances.length > 0) asked.set(node, ask(node, instances, memory));
+    if (instances.length > 0) asked.push({ node, instances });
   }
-  const answers = new Map(await Promise.all([...asked].map(async ([node, answer]) => [node, await answer] as const)));
+  const answers = new Map<Node, ReadonlyMap<string, InstanceStatus> | string>();
+  await allBounded(asked, async ({ node, instances }) => answers.set(node, await ask(node, instances, memory)));
   return targets.flatMap((target): TargetState[] => {
     const record = journal.target(target);
     if (record === null) return [];
@@ -55,13 +59,14 @@ export async function readStates(
       const node = nodes.get(name);
       const answer = node === undefined ? undefined : answers.get(node);
       if (node === undefined || answer === undefined) return [];
-      const httpPort = node.facts()?.httpPort ?? node.profile.httpPort;
+      const httpPort = node.facts()?.httpPort ?? nodePlace(node.profile).httpPort;
       if (typeof answer === 'string') return [{ node: name, error: answer, instance: null, httpPort }];
       return [{ node: name, error: null, instance: answer.get(instance) ?? null, httpPort }];
     });
     const release = record.current === null ? null : journal.release(target, record.current);
     const busy = locks.holder(targetName(target));
-    return [{ target, record, release, busy, nodes: states, state: judge(record, states) }];
+    const routerPort = environment === undefined ? null : receiver.routes.port(target);
+    return [{ target, record, release, busy, nodes: states, routerPort, state: judge(record, states) }];
   });
 }
 
@@ -74,7 +79,8 @@ async function ask(
     const result = (await node.request({ op: 'status', instances, memory }, { timeoutMs: LIMIT_MS })) as StatusResult;
     return new Map(result.instances.map((instance) => [instance.instance, instance]));
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    const message = error instanceof Error ? error.message : String(error);
+    return message.replace(`node ${node.name}: `, '');
   }
 }
 
@@ -83,13 +89,14 @@ export function judge(record: Pick<TargetRecord, 'current'>, nodes: readonly Nod
   if (record.current === null) return 'none';
   const instances = nodes.flatMap(({ instance }) => instance ?? []);
   if (instances.length === 0) return 'unknown';
-  const serves = (one: InstanceStatus): boolean => one.processes.some((process) => process.serves && isUp(process));
   if (instances.every(serves)) return 'running';
-  return instances.every((one) => one.stopped) ? 'stopped' : 'down';
+  if (instances.every((one) => one.stopped)) return 'stopped';
+  return instances.some(serves) ? 'degraded' : 'down';
 }
 
-function isUp({ state }: InstanceStatus['processes'][number]): boolean {
-  return state === 'run';
+/** Whether visitors of the node reach a process. */
+export function serves({ processes }: InstanceStatus): boolean {
+  return processes.some((process) => process.serves && process.state === 'run');
 }
 
 /** What does not agree between journal, ref and nodes, in words; empty while somebody works on it. Pure. */
@@ -104,7 +111,8 @@ export function findDisagreements(
     if (error !== null) return [`node ${node} cannot be asked: ${error}`];
     const current = instance?.current ?? null;
     if (instance === null || current === null) return [`node ${node} has no release, the journal says ${wanted}`];
-    const stopped = instance.stopped === record.stopped ? [] : [stoppedWords(node, instance.stopped)];
+    const silent = nodes.length > 1 && !instance.stopped && !serves(instance) ? [`node ${node} does not run it`] : [];
+    const stopped = instance.stopped === record.stopped ? silent : [stoppedWords(node, instance.stopped)];
     if (current.release === record.current) return stopped;
     return [`node ${node} serves v${current.release}, the journal says ${wanted}`, ...stopped];
   });
@@ -118,9 +126,9 @@ function stoppedWords(node: string, stopped: boolean): string {
 }
 
 /** Addresses of the site: the canonical one of each node's port first. */
-export function urlsOf({ nodes, release }: TargetState): string[] {
+export function urlsOf({ nodes, release, routerPort }: TargetState): string[] {
   if (release === null) return [];
-  const ports = [...new Set(nodes.map(({ httpPort }) => httpPort))];
+  const ports = routerPort === null ? [...new Set(nodes.map(({ httpPort }) => httpPort))] : [routerPort];
   return ports.flatMap((port) => release.spec.domains.map((domain) => siteUrl({ domains: [domain] }, port)));
 }
 

@@ -23,6 +23,12 @@ export function formatSeconds(seconds: number): string {
     .join(' ');
 }
 
+/** `45 MiB`, `20.0 GiB` */
+export function formatSize(bytes: number): string {
+  const gib = bytes / 1024 ** 3;
+  return gib < 1 ? formatBytes(bytes) : `${gib.toFixed(1)} GiB`;
+}
+
 /** `45 MiB` */
 export function formatBytes(bytes: number): string {
   return `${Math.round(bytes / 1024 / 1024)} MiB`;

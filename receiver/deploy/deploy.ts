@@ -1,5 +1,6 @@
 /** The story of one deploy: prepare on all nodes, activate, move the ref, retire; or take everything back. */
-import { type CommitId, type DeployEvent, KraftwerkError } from '../../node-agent/protocol.ts';
+// Long because: from the order to the release that serves, and back, is one story.
+import { type CommitId, KraftwerkError } from '../../node-agent/protocol.ts';
 import type { EnvironmentConfig } from '../config.ts';
 import type { Failpoint } from '../failpoint.ts';
 import { type Artifact, artifactExists, packArtifact, pruneArtifacts } from '../git/artifact.ts';
@@ -7,22 +8,28 @@ import type { RefMove } from '../git/ref-transaction.ts';
 import { openRepository } from '../git/repository.ts';
 import type { DeployKind, DeployRecord, Journal, Switches } from '../journal.ts';
 import type { Node } from '../nodes/node.ts';
+import type { Routes } from '../router/routes.ts';
 import { instanceName, type Target, targetName } from '../target.ts';
 import type { Templates } from '../templates.ts';
-import type { DomainClaims } from './domains.ts';
+import { type DomainClaims, nodesWithDomain } from './domains.ts';
 import {
-  abandonAll,
+  aborted,
   activateAll,
   closeSessions,
+  confirmAll,
+  type FanOut,
   openSessions,
   prepareAll,
+  reachAll,
   retireAll,
   type Sessions,
   type Site,
 } from './fan-out.ts';
+import { addHints } from './node-names.ts';
 import type { ReleaseSpec } from './plan.ts';
+import { createRecorder, type OnDeployEvent } from './recorder.ts';
 import { releaseRef, siteUrl } from './release-ref.ts';
-import { keptReleases, makesRelease, type Settled, settleDeploy } from './settle.ts';
+import { makesRelease, type Settled, settleDeploy, takeBack } from './settle.ts';
 
 export interface DeployOrder {
   target: Target;
@@ -48,13 +55,13 @@ export interface DeployOutcome {
   ms: number;
 }
 
-export type OnDeployEvent = (event: DeployEvent) => void;
-
 export interface DeployerOptions {
   data: string;
   journal: Journal;
-  templates: Templates;
+  /** A node's own, by its name. */
+  templatesOf(node: string): Templates;
   nodesOf(environment: EnvironmentConfig): readonly Node[];
+  routes: Routes;
   environment(target: Target): EnvironmentConfig;
   claims: DomainClaims;
   nowMs(): number;
@@ -65,7 +72,12 @@ export interface DeployerOptions {
 export type Deployer = ReturnType<typeof createDeployer>;
 
 export function createDeployer(options: DeployerOptions) {
-  const { data, journal, claims, nowMs, log, failpoint } = options;
+  const { data, journal, claims, routes, nowMs, log, failpoint } = options;
+  const fanOut: FanOut = {
+    ...options,
+    routerOf: ({ target }, node) => routes.reach(target, node),
+    limitsOf: ({ target }) => options.environment(target).limits,
+  };
   /** What drains and is tidied up after deploys. */
   const retiring = new Set<Promise<void>>();
   /** Agents that wait for a deploy that is on its way, by target. */
@@ -89,6 +101,32 @@ export function createDeployer(options: DeployerOptions) {
     if (sessions !== undefined) closeSessions(sessions);
   }
 
+  /** What was cut off comes to its end before anything new begins. */
+  async function settleOpen(target: Target): Promise<void> {
+    const open = journal.openDeploys(target);
+    // It needs the site's lock for itself.
+    if (open.length > 0) unreserve(target);
+    for (const deploy of open) {
+      await settle(deploy).catch((error: unknown) => {
+        throw addHints(error, [`v${deploy.release} was cut off, and is settled when all of its nodes answer`]);
+      });
+    }
+  }
+
+  /** An agent on each node, or nothing is begun. */
+  async function reach(target: Target, site: Site): Promise<Sessions> {
+    const name = targetName(target);
+    reserve(target);
+    const sessions = reserved.get(name) ?? new Map();
+    try {
+      await reachAll(site, sessions, (node) => `once ${node} is back in: ssh kraftwerk@HOST deploy ${name}`);
+      return sessions;
+    } catch (error) {
+      unreserve(target);
+      throw error;
+    }
+  }
+
   /**
    * Runs a deploy to its end. The caller holds the target's lock.
    * @param signal heeded until the first node is switched: then the deploy goes on to its end
@@ -104,30 +142,29 @@ export function createDeployer(options: DeployerOptions) {
     const begin = nowMs();
     const { target, kind, release, spec, by } = order;
     const name = targetName(target);
-    const open = journal.openDeploys(target);
-    // What settles them needs the lock for itself.
-    if (open.length > 0) unreserve(target);
-    for (const deploy of open) await settle(deploy);
+    await settleOpen(target);
     const site = siteOf(target);
-    reserve(target);
-    const sessions = reserved.get(name) ?? new Map();
-    const claim = claims.take(target, spec, options.environment(target).nodes);
+    const sessions = await reach(target, site);
+    const claim = claims.take(target, spec, nodesWithDomain(options.environment(target)));
     const record = createRecorder(onEvent);
     let id: number | null = null;
-    let switches: Switches | null = null;
     const refs = openRepository(data, target).openTransaction();
     try {
       id = beginDeploy(order);
       onBegin(id);
       failpoint('begun');
       await ensureArtifact(order, signal);
-      const prepared = await prepareAll(options, order, site, sessions, signal, record.emit);
+      const routable = routes.test(target, spec);
+      routable.catch(() => undefined);
+      const prepared = await prepareAll(fanOut, order, site, sessions, signal, record.emit);
+      await routable;
       failpoint('prepared');
 
       const switchBegin = nowMs();
+      await confirmAll(site, sessions);
       if (signal.aborted) throw aborted();
       if (makesRelease(order)) saveRelease(order, nowMs() - begin);
-      switches = Object.fromEntries(
+      const switches: Switches = Object.fromEntries(
         prepared.map(({ node, result }) => [
           node.name,
           { next: { release, boot: result.boot }, previous: result.previous },
@@ -137,8 +174,9 @@ export function createDeployer(options: DeployerOptions) {
       await refs.prepare(refMoves(order));
       journal.setPhase(id, 'activating', switches);
       failpoint('activating');
-      await activateAll(site, sessions, switches);
+      await activateAll(site, sessions, switches, (count) => failpoint(`switched-${count}`));
       failpoint('switched');
+      await routes.put(target, spec);
       journal.setPhase(id, 'activated');
       failpoint('activated');
       await refs.commit();
@@ -146,19 +184,20 @@ export function createDeployer(options: DeployerOptions) {
       failpoint('ref-moved');
       journal.finishDeploy({ id, target, release, ref: order.ref?.name ?? null });
       failpoint('done');
-      record.emit({ event: 'step', step: 'Switch', detail: `v${release} serves`, ms: nowMs() - switchBegin });
+      const where = prepared.length > 1 ? ` on ${prepared.length} nodes` : '';
+      record.emit({ event: 'step', step: 'Switch', detail: `v${release} serves${where}`, ms: nowMs() - switchBegin });
       const ms = nowMs() - begin;
       log('deploy.done', { target: name, kind, release, by, durationMs: Math.round(ms), steps: record.steps });
       retireLater(target);
-      return { id, release, url: siteUrl(spec, prepared[0]?.result.httpPort ?? 80), ms };
+      const httpPort = routes.port(target) ?? prepared[0]?.result.httpPort ?? 80;
+      return { id, release, url: siteUrl(spec, httpPort), ms };
     } catch (error) {
       const known = error instanceof KraftwerkError ? error : null;
       const { message } = error instanceof Error ? error : { message: String(error) };
       log('deploy.failed', { target: name, kind, release, by, code: known?.code ?? 'bug', message });
       await refs.abort();
       unreserve(target);
-      if (id !== null) await takeBack({ id, order, site, switches }, known?.message ?? 'internal error');
-      throw error;
+      throw addHints(error, await undo(id, order, site, known?.message ?? 'internal error'));
     } finally {
       if (id !== null) journal.saveSteps(id, record.steps);
       claim.release();
@@ -196,28 +235,29 @@ export function createDeployer(options: DeployerOptions) {
     await openRepository(data, target).setHead(ref.name);
   }
 
-  /** Puts ref and nodes back. What cannot be asked now stays open in the journal; the next deploy or start settles it. */
-  async function takeBack(
-    failed: { id: number; order: DeployOrder; site: Site; switches: Switches | null },
-    reason: string,
-  ): Promise<void> {
-    const { id, order, site, switches } = failed;
-    const { target, release, kind, ref } = order;
+  /** Takes a failed deploy back. @returns hints about nodes that could not be put back now */
+  async function undo(id: number | null, order: DeployOrder, site: Site, reason: string): Promise<string[]> {
+    const { release, target } = order;
+    const failed = journal.openDeploys(target).find((deploy) => deploy.id === id);
+    if (failed === undefined) return [];
     try {
-      const repository = openRepository(data, target);
-      if (ref !== null && switches !== null && ref.from !== order.commit) {
-        const moved = (await repository.readRef(ref.name)) === order.commit;
-        if (moved) await repository.moveRef(ref.name, order.commit, ref.from);
-      }
-      await abandonAll(site, switches, keptReleases(journal, order));
-      journal.failDeploy({ id, target, release, kind }, reason);
+      const failures = await takeBack({ data, journal, routes }, failed, site, reason);
+      for (const { node, error } of failures)
+        log('deploy.take_back_failed', { target: targetName(target), release, node, message: String(error) });
+      const untouched = failed.phase === 'preparing';
+      return failures.map(({ node }) =>
+        untouched
+          ? `what v${release} has left on ${node} goes when that answers again`
+          : `${node} may serve v${release} until it answers again; then it is put back by itself`,
+      );
     } catch (error) {
       log('deploy.take_back_failed', { target: targetName(target), release, message: String(error) });
+      return [];
     }
   }
 
   function settle(deploy: DeployRecord): Promise<Settled> {
-    return settleDeploy({ data, journal }, deploy, siteOf(deploy.target));
+    return settleDeploy({ data, journal, routes }, deploy, siteOf(deploy.target));
   }
 
   /** After the pusher has been told: the old process finishes its requests, old releases go. */
@@ -271,22 +311,4 @@ function refMoves(order: DeployOrder): RefMove[] {
   const to = order.commit;
   const branch = order.ref === null ? [] : [{ ref: order.ref.name, to, from: order.ref.from }];
   return [...branch, ...(makesRelease(order) ? [{ ref: releaseRef(order.release), to }] : [])];
-}
-
-function aborted(): KraftwerkError {
-  return new KraftwerkError('deploy.aborted', 'the client went away before the new release served', {
-    reason: 'cancelled',
-  });
-}
-
-/** Passes events on and keeps the times of the steps. */
-function createRecorder(onEvent: OnDeployEvent): { emit: OnDeployEvent; steps: { step: string; ms: number }[] } {
-  const steps: { step: string; ms: number }[] = [];
-  return {
-    steps,
-    emit(event) {
-      if (event.event === 'step') steps.push({ step: event.step, ms: Math.round(event.ms * 10) / 10 });
-      onEvent(event);
-    },
-  };
 }

@@ -1,5 +1,6 @@
 /** A domain belongs to one target per node: first come keeps it. nginx itself would take both and serve the first file. */
 import { KraftwerkError } from '../../node-agent/protocol.ts';
+import type { EnvironmentConfig } from '../config.ts';
 import { type Target, targetName } from '../target.ts';
 import type { ReleaseSpec } from './plan.ts';
 
@@ -42,6 +43,11 @@ export function findOwner(claim: Claim, others: readonly Claim[]): { claim: Clai
     if (name !== undefined) return { claim: other, name };
   }
   return null;
+}
+
+/** Where a domain is one target's alone: a router answers for it, too. */
+export function nodesWithDomain({ nodes, router }: Pick<EnvironmentConfig, 'nodes' | 'router'>): string[] {
+  return router === null ? [...nodes] : [...nodes, router];
 }
 
 function taken(domain: string, owner: Target, target: Target): KraftwerkError {

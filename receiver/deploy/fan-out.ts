@@ -1,4 +1,5 @@
 /** One order to all nodes of an environment: prepare in parallel, activate one by one, take back, retire. */
+// Long because: what is asked of several nodes at once, and what becomes of it, is on one page.
 import type { Readable } from 'node:stream';
 import {
   type ActivateResult,
@@ -6,21 +7,29 @@ import {
   type DeployEvent,
   type InstanceName,
   KraftwerkError,
+  type Limits,
+  type PrepareRequest,
   type PrepareResult,
   type Serving,
 } from '../../node-agent/protocol.ts';
+import { allBounded } from '../bounded.ts';
 import { readArtifact } from '../git/artifact.ts';
 import type { Switches } from '../journal.ts';
-import type { Node, NodeSession } from '../nodes/node.ts';
+import type { Node, NodeOrder, NodeSession } from '../nodes/node.ts';
 import { targetName } from '../target.ts';
 import type { Templates } from '../templates.ts';
 import type { DeployOrder } from './deploy.ts';
+import { mergeEvents } from './merge-events.ts';
+import { nameNode } from './node-names.ts';
 import { planHealthcheck, type ReleaseSpec } from './plan.ts';
-import { type RenderedRelease, renderRelease } from './render.ts';
+import { type RenderedRelease, renderRelease, type SiteRouter } from './render.ts';
 
 /** pip and the project's own commands have limits of their own; this is the last resort. */
 const PREPARE_LIMIT_MS = 3 * 3_600_000;
 const REQUEST_LIMIT_MS = 120_000;
+/** A switch takes milliseconds; nginx may have to be reloaded. Who takes longer is asked again, which does no harm. */
+const ACTIVATE_LIMIT_MS = 20_000;
+const PRESENCE_LIMIT_MS = 5_000;
 const PIP_LIMIT_MS = 900_000;
 
 export interface Prepared {
@@ -31,6 +40,16 @@ export interface Prepared {
 export interface Site {
   instance: InstanceName;
   nodes: readonly Node[];
+}
+
+/** What a deploy asks of nodes with. */
+export interface FanOut {
+  data: string;
+  templatesOf(node: string): Templates;
+  /** How a router reaches the site on a node; null: visitors come to the node itself. */
+  routerOf(order: DeployOrder, node: Node): Promise<SiteRouter | null>;
+  limitsOf(order: DeployOrder): Limits | null;
+  nowMs(): number;
 }
 
 /** One agent on each node, by its name: each holds the site's lock there. */
@@ -44,78 +63,186 @@ export function closeSessions(sessions: Sessions): void {
   for (const session of sessions.values()) session.close();
 }
 
+/**
+ * All nodes are there, or nothing is begun.
+ * @param hint what to do about a node that is not
+ * @throws KraftwerkError `node.unreachable`, `node.login`, `node.lost`… with the name of the first that is not
+ */
+export async function reachAll(site: Site, sessions: Sessions, hint: (node: string) => string): Promise<void> {
+  const waiting = site.nodes.map(async ({ name }) => {
+    await sessions.get(name)?.opened.catch((error: unknown) => {
+      throw notThere(name, error, hint(name));
+    });
+  });
+  for (const one of waiting) one.catch(() => undefined);
+  await Promise.all(waiting);
+}
+
+function notThere(name: string, error: unknown, hint: string): unknown {
+  if (!(error instanceof KraftwerkError)) return error;
+  const { code, message, hints, lines, exit, reason } = error;
+  const said = message.replace(`node ${name}: `, '');
+  const whole = code === 'node.unreachable' ? `node ${name} is unreachable: ${said}` : `node ${name}: ${said}`;
+  const short = reason ?? (code === 'node.unreachable' ? `node ${name} is unreachable` : `node ${name} failed`);
+  return new KraftwerkError(code, whole, { hint: [...hints, hint], lines, exit, reason: short, cause: error });
+}
+
 /** A node's agent of this deploy. */
 function agentOf(node: Node, sessions: Sessions): Pick<NodeSession, 'request'> {
   return sessions.get(node.name) ?? node;
 }
 
-async function render(templates: Templates, node: Node, order: DeployOrder, site: Site): Promise<RenderedRelease> {
-  const { cores, memoryBytes } = node.facts() ?? (await node.hello());
-  return renderRelease(templates, { profile: node.profile, cores, memoryBytes }, { ...order, instance: site.instance });
-}
-
-/** All or none: the first failure ends the others, and each node takes its own part back. */
+/**
+ * All or none: the first failure ends the others, and each node takes its own part back. A release command, which nothing
+ * takes back, runs on the first node, and only when every node has built.
+ */
 export async function prepareAll(
-  { data, templates }: { data: string; templates: Templates },
+  options: FanOut,
   order: DeployOrder,
   site: Site,
   sessions: Sessions,
   signal: AbortSignal,
   emit: (event: DeployEvent) => void,
 ): Promise<Prepared[]> {
-  const { target, release, spec } = order;
+  const [first] = site.nodes;
+  const names = site.nodes.map(({ name }) => name);
+  const merger = mergeEvents(names, emit, options.nowMs);
   const failed = new AbortController();
-  const prepareOne = async (node: Node, index: number): Promise<Prepared> => {
-    const rendered = await render(templates, node, order, site);
-    const result = await agentOf(node, sessions).request(
-      {
-        op: 'prepare',
-        instance: site.instance,
-        target: targetName(target),
-        release,
-        artifact: order.artifact,
-        site: rendered.site,
-        services: order.setUpServices ? rendered.services : [],
-        python: spec.python,
-        requirements: spec.requirements,
-        requirementsNamed: spec.requirementsNamed,
-        generation: spec.generation,
-        build: spec.build,
-        releaseCommand: order.runReleaseCommand && index === 0 ? spec.release : null,
-        buildEnvironment: rendered.buildEnvironment,
-        environment: rendered.environment,
-        startLabel: rendered.startLabel,
-        health: planHealthcheck(spec),
-        timeoutMs: spec.timeoutMs,
-        override: order.override,
-        pipTimeoutMs: PIP_LIMIT_MS,
+  const either = AbortSignal.any([signal, failed.signal]);
+  const rendered = new Map<string, Promise<RenderedRelease>>();
+  for (const node of site.nodes) {
+    const files = render(options, node, order, site);
+    files.catch(() => undefined);
+    rendered.set(node.name, files);
+  }
+
+  async function ask(node: Node, part: PrepareRequest['part']): Promise<PrepareResult | null> {
+    const files = await rendered.get(node.name);
+    if (files === undefined) throw new TypeError('a node of no environment');
+    const command = order.runReleaseCommand && node === first ? order.spec.release : null;
+    const result = await agentOf(node, sessions).request(describe(order, site, files, part, command), {
+      timeoutMs: PREPARE_LIMIT_MS,
+      signal: either,
+      artifact: (): Readable => readArtifact(options.data, order.artifact),
+      onEvent: (event: AgentEvent) => {
+        if (event.event !== 'log' && event.event !== 'result' && event.event !== 'send') merger.on(node.name, event);
       },
-      {
-        timeoutMs: PREPARE_LIMIT_MS,
-        signal: AbortSignal.any([signal, failed.signal]),
-        artifact: (): Readable => readArtifact(data, order.artifact),
-        onEvent: (event: AgentEvent) => {
-          if (event.event !== 'log' && event.event !== 'result' && event.event !== 'send') emit(event);
-        },
-      },
-    );
-    return { node, result: result as PrepareResult };
+    });
+    return result as PrepareResult | null;
+  }
+
+  /** Every node is waited for, so that none is still busy with taking things back; the first cause is told. */
+  async function everywhere(part: PrepareRequest['part']): Promise<Prepared[]> {
+    const causes: { node: string; error: unknown }[] = [];
+    const outcomes = await allBounded(site.nodes, async (node) => {
+      try {
+        either.throwIfAborted();
+        return { node, result: (await ask(node, part)) as PrepareResult };
+      } catch (error) {
+        causes.push({ node: node.name, error });
+        failed.abort();
+        throw error;
+      }
+    });
+    const [cause] = causes;
+    if (cause === undefined) {
+      merger.flush();
+      return outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+    }
+    if (signal.aborted) throw aborted();
+    merger.failed(cause.node);
+    throw names.length === 1 ? cause.error : nameNode(cause.error, cause.node);
+  }
+
+  const apart = first !== undefined && names.length > 1 && order.runReleaseCommand && order.spec.release !== null;
+  if (!apart) return everywhere('all');
+  await everywhere('build');
+  await ask(first, 'release').catch((error: unknown) => {
+    merger.failed(first.name);
+    throw nameNode(error, first.name);
+  });
+  return everywhere('boot');
+}
+
+export function aborted(): KraftwerkError {
+  return new KraftwerkError('deploy.aborted', 'the client went away before the new release served', {
+    reason: 'cancelled',
+  });
+}
+
+async function render(options: FanOut, node: Node, order: DeployOrder, site: Site): Promise<RenderedRelease> {
+  const { cores, memoryBytes } = node.facts() ?? (await node.hello());
+  const router = await options.routerOf(order, node);
+  const facts = { profile: node.profile, cores, memoryBytes };
+  return renderRelease(options.templatesOf(node.name), facts, {
+    ...order,
+    instance: site.instance,
+    router,
+    limits: options.limitsOf(order),
+  });
+}
+
+function describe(
+  order: DeployOrder,
+  site: Site,
+  rendered: RenderedRelease,
+  part: PrepareRequest['part'],
+  releaseCommand: string | null,
+): NodeOrder {
+  const { target, release, spec } = order;
+  return {
+    op: 'prepare',
+    part,
+    instance: site.instance,
+    target: targetName(target),
+    release,
+    artifact: order.artifact,
+    site: rendered.site,
+    services: order.setUpServices ? rendered.services : [],
+    python: spec.python,
+    requirements: spec.requirements,
+    requirementsNamed: spec.requirementsNamed,
+    generation: spec.generation,
+    build: spec.build,
+    releaseCommand,
+    buildEnvironment: rendered.buildEnvironment,
+    environment: rendered.environment,
+    startLabel: rendered.startLabel,
+    health: planHealthcheck(spec),
+    timeoutMs: spec.timeoutMs,
+    override: order.override,
+    pipTimeoutMs: PIP_LIMIT_MS,
   };
-  const all = site.nodes.map((node, index) => prepareOne(node, index));
-  for (const one of all) one.catch(() => failed.abort());
-  // Every node is waited for, so that none is still busy with taking things back; the first cause is told.
-  const outcomes = await Promise.allSettled(all);
-  const causes = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as unknown] : []));
-  const cause = causes.find((one) => !(one instanceof KraftwerkError && one.code === 'deploy.aborted')) ?? causes[0];
-  if (cause !== undefined) throw cause;
-  return outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+}
+
+/**
+ * Whether all nodes still answer: one that has gone while the others were busy is better found out before the first is
+ * switched than after. One node alone tells it when it is switched.
+ */
+export async function confirmAll(site: Site, sessions: Sessions): Promise<void> {
+  if (site.nodes.length === 1) return;
+  const order = { op: 'ready', instance: site.instance } as const;
+  const outcomes = await allBounded(site.nodes, (node) =>
+    agentOf(node, sessions).request(order, { timeoutMs: PRESENCE_LIMIT_MS }),
+  );
+  const [failure] = failuresOf(site, outcomes);
+  if (failure !== undefined) throw nameNode(failure.error, failure.node);
 }
 
 /** Switches node after node. Saying it twice does no harm, so an agent that was lost is asked once more. */
-export async function activateAll(site: Site, sessions: Sessions, switches: Switches): Promise<void> {
-  for (const node of site.nodes) {
+export async function activateAll(
+  site: Site,
+  sessions: Sessions,
+  switches: Switches,
+  onSwitched: (count: number) => void,
+): Promise<void> {
+  for (const [index, node] of site.nodes.entries()) {
     const serve = switches[node.name]?.next;
-    if (serve !== undefined) await activate(node, site.instance, serve, agentOf(node, sessions));
+    if (serve === undefined) continue;
+    await activate(node, site.instance, serve, agentOf(node, sessions)).catch((error: unknown) => {
+      throw site.nodes.length === 1 ? error : nameNode(error, node.name);
+    });
+    onSwitched(index + 1);
   }
 }
 
@@ -126,7 +253,7 @@ export async function activate(
   agent: Pick<NodeSession, 'request'> = node,
 ): Promise<ActivateResult> {
   const order = { op: 'activate', instance, serve } as const;
-  const limit = { timeoutMs: REQUEST_LIMIT_MS };
+  const limit = { timeoutMs: ACTIVATE_LIMIT_MS };
   const result = await agent.request(order, limit).catch((error: unknown) => {
     if (error instanceof KraftwerkError && error.code === 'node.lost') return node.request(order, limit);
     throw error;
@@ -134,28 +261,49 @@ export async function activate(
   return result as ActivateResult;
 }
 
+/** What an environment's node did not do. */
+export interface NodeFailure {
+  node: string;
+  error: unknown;
+}
+
 /**
  * Every node serves again what it served before, and what the deploy has made is gone.
  * @param switches null: no node has been switched yet
- * @throws what the first node that could not be put back says
+ * @param spec of the release that is taken back; null: it is not known any more
+ * @returns the nodes that could not be put back; all have been asked
  */
-export async function abandonAll(site: Site, switches: Switches | null, keep: readonly number[]): Promise<void> {
+export async function abandonAll(
+  site: Site,
+  switches: Switches | null,
+  spec: ReleaseSpec | null,
+  keep: readonly number[],
+): Promise<NodeFailure[]> {
+  const timeoutMs = spec?.timeoutMs ?? 30_000;
+  const drain = { timeoutMs, healthPath: spec?.healthcheck.path ?? '/', host: spec?.domains[0] ?? 'localhost' };
   const ask = (node: Node): Promise<unknown> => {
     const planned = switches?.[node.name];
-    const restore = planned === undefined ? null : { serve: planned.previous };
-    return node.request({ op: 'abandon', instance: site.instance, restore, keep }, { timeoutMs: REQUEST_LIMIT_MS });
+    const restore = planned === undefined ? null : { serve: planned.previous, ...drain };
+    const order = { op: 'abandon', instance: site.instance, restore, keep } as const;
+    return node.request(order, { timeoutMs: REQUEST_LIMIT_MS + 2 * timeoutMs });
   };
-  await Promise.all(
-    site.nodes.map((node) =>
-      ask(node).catch((error: unknown) => {
-        if (error instanceof KraftwerkError && error.code === 'node.lost') return ask(node);
-        throw error;
-      }),
-    ),
+  const outcomes = await allBounded(site.nodes, (node) =>
+    ask(node).catch((error: unknown) => {
+      if (error instanceof KraftwerkError && error.code === 'node.lost') return ask(node);
+      throw error;
+    }),
   );
+  return failuresOf(site, outcomes);
 }
 
-/** Lets what was replaced finish its requests, and removes what is not kept. */
+function failuresOf(site: Site, outcomes: readonly PromiseSettledResult<unknown>[]): NodeFailure[] {
+  return outcomes.flatMap((outcome, index) => {
+    const node = site.nodes[index]?.name ?? '';
+    return outcome.status === 'rejected' ? [{ node, error: outcome.reason as unknown }] : [];
+  });
+}
+
+/** Lets what was replaced finish its requests, and removes what is not kept. @throws what the first node that failed says */
 export async function retireAll(
   site: Site,
   spec: ReleaseSpec,
@@ -171,7 +319,9 @@ export async function retireAll(
     keep,
   } as const;
   const limit = { timeoutMs: spec.timeoutMs * 2 + 60_000 };
-  await Promise.all(
-    site.nodes.map((node) => node.request({ ...order, old: switches?.[node.name]?.previous?.boot ?? null }, limit)),
+  const outcomes = await allBounded(site.nodes, (node) =>
+    node.request({ ...order, old: switches?.[node.name]?.previous?.boot ?? null }, limit),
   );
+  const [failure] = failuresOf(site, outcomes);
+  if (failure !== undefined) throw nameNode(failure.error, failure.node);
 }

@@ -4,6 +4,7 @@ import type {
   HealthcheckRequest,
   HelloResult,
   InstanceName,
+  NodeProfile,
   ServiceName,
   TreePath,
 } from '../../node-agent/protocol.ts';
@@ -69,6 +70,17 @@ export function planHealthcheck(spec: ReleaseSpec): HealthcheckRequest {
   return { ...spec.healthcheck, host: spec.domains[0] ?? 'localhost', bootMs: 60_000 };
 }
 
+/** Where a router on the same machine finds a site: the router has the other addresses. */
+export const BEHIND_ROUTER = '127.0.0.2';
+
+/** Where nginx listens for a site, and what follows its domains in URLs. @param behind a router on the same node */
+export function listensOf(profile: NodeProfile, behind: boolean): { listens: string[]; portSuffix: string } {
+  if (profile.profile === 'system')
+    return { listens: behind ? [`${BEHIND_ROUTER}:80`] : ['80', '[::]:80'], portSuffix: '' };
+  const address = behind ? BEHIND_ROUTER : '127.0.0.1';
+  return { listens: [`${address}:__HTTP_PORT__`], portSuffix: ':__HTTP_PORT__' };
+}
+
 /** What a service adds to a site, from its service.yaml. */
 export interface ServiceFacts {
   name: ServiceName;
@@ -85,6 +97,14 @@ export interface SitePaths {
 export function sitePaths(root: string, instance: InstanceName): SitePaths {
   const base = root === '/' ? '' : root;
   return { root: base, site: `${base}/web/${instance}`, runtime: `${base}/run/kraftwerk/${instance}` };
+}
+
+/**
+ * The socket of what serves, as nginx connects to it: its path goes through `current`. On a rootless node relative to its
+ * root, which may be long: a socket's path has 107 bytes.
+ */
+export function upstreamSocket({ root }: SitePaths, instance: InstanceName): string {
+  return `${root === '' ? '/' : ''}web/${instance}/current/.run/web.sock`;
 }
 
 /** Variables for every process of a release, without what the configuration or a service adds. */

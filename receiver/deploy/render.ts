@@ -3,11 +3,16 @@ import {
   type CommitId,
   type InstanceName,
   KraftwerkError,
+  type Limits,
+  LOG_USER,
+  NGINX_USER,
   type NodeFiles,
   type NodeProfile,
+  nodePlace,
   type ServiceName,
   type ServiceRequest,
   type SiteFiles,
+  siteOwner,
 } from '../../node-agent/protocol.ts';
 import { type Target, targetName } from '../target.ts';
 import type { Templates } from '../templates.ts';
@@ -15,14 +20,17 @@ import { parseYaml } from '../yaml-source.ts';
 import {
   baseEnvironment,
   countWorkers,
+  listensOf,
   type ReleaseSpec,
   type ServiceFacts,
   siteEnvironment,
   sitePaths,
+  upstreamSocket,
 } from './plan.ts';
 
 /** The node's own nginx; see templates/node/. */
 export function renderNodeFiles(templates: Templates, profile: NodeProfile, runsAsRoot: boolean): NodeFiles {
+  if (profile.profile === 'system') return null;
   const data = { root: profile.root, runsAsRoot };
   return {
     nginxConf: templates.render('nginx', 'node/nginx.conf', data),
@@ -45,6 +53,18 @@ export interface RenderOrder {
   release: number;
   commit: CommitId;
   spec: ReleaseSpec;
+  /** Null: visitors come to the node itself. */
+  router: SiteRouter | null;
+  /** Null: as much as there is. */
+  limits: Limits | null;
+}
+
+/** How a router's requests come to a site. */
+export interface SiteRouter {
+  /** Addresses that are believed what they say of a visitor. */
+  trusted: readonly string[];
+  /** The router is the node itself: its own site has the usual address. */
+  sameNode: boolean;
 }
 
 export function renderRelease(
@@ -52,8 +72,8 @@ export function renderRelease(
   node: { profile: NodeProfile; cores: number; memoryBytes: number },
   order: RenderOrder,
 ): RenderedRelease {
-  const { target, instance, release, commit, spec } = order;
-  const paths = sitePaths(node.profile.root, instance);
+  const { target, instance, release, commit, spec, router } = order;
+  const paths = sitePaths(nodePlace(node.profile).root, instance);
   const services = spec.services.map(({ name }) =>
     readService(templates, name, { ...paths, instance, project: target.project, environment: target.environment }),
   );
@@ -66,11 +86,16 @@ export function renderRelease(
     target: targetName(target),
     project: target.project,
     environmentName: target.environment,
+    /** Null on a rootless node. */
+    owner: siteOwner(node.profile, instance),
+    nginxUser: NGINX_USER,
+    logUser: LOG_USER,
   };
   const nginx = {
     ...common,
-    listen: '127.0.0.1:__HTTP_PORT__',
-    portSuffix: ':__HTTP_PORT__',
+    ...listensOf(node.profile, router?.sameNode ?? false),
+    trusted: router?.trusted ?? [],
+    socket: upstreamSocket(paths, instance),
     domains: spec.domains,
     aliases: spec.aliases,
     static: spec.static,
@@ -93,6 +118,8 @@ export function renderRelease(
       slotRun: templates.render('shell', 'project/slot-run', common),
       slotFinish: templates.render('shell', 'project/finish', common),
       slotLog: templates.render('shell', 'project/log', common),
+      served: spec.static.map(({ folder }) => folder),
+      limits: order.limits,
     },
     services: spec.services.map(({ name, options }) => ({
       name,
@@ -104,7 +131,8 @@ export function renderRelease(
       },
     })),
     environment,
-    buildEnvironment: base,
+    // A home that tools may write to.
+    buildEnvironment: common.owner === null ? base : { ...base, HOME: `${paths.site}/.cache` },
     startLabel: `gunicorn ${spec.wsgi.replace(/:application$/, '')} x${workers}${spec.threads > 1 ? `, ${spec.threads} threads` : ''}`,
   };
 }

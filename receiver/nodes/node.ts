@@ -27,16 +27,15 @@ export interface RequestOptions {
 
 /** Several requests, one after the other, to one agent. */
 export interface NodeSession {
+  /** The node has taken the connection. Rejects with what keeps it from that: `node.unreachable`, `node.lost`. */
+  opened: Promise<void>;
   /** @throws KraftwerkError what the agent answered, or `node.lost` */
   request(order: NodeOrder, options: RequestOptions): Promise<unknown>;
   /** Lets the agent end, and with it the lock that it holds. */
   close(): void;
 }
 
-export interface Node {
-  name: string;
-  profile: NodeProfile;
-  files: NodeFiles;
+export interface Node extends NodeOptions {
   /** Known after the first request; null before. */
   facts(): HelloResult | null;
   /** Brings the node up and learns what it is. */

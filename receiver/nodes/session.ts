@@ -102,7 +102,10 @@ export function createSession(node: NodeOptions, connector: AgentConnector): Nod
     });
   }
 
+  const opened = opening.then(() => undefined);
+  opened.catch(() => undefined);
   return {
+    opened,
     request(order, options) {
       const result = before.then(() => converse(order, options));
       before = result.catch(() => undefined);

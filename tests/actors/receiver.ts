@@ -29,6 +29,10 @@ export interface ReceiverOptions {
   folders?: readonly string[];
   /** 0: a free one. */
   nodePort?: number;
+  /** Further rootless nodes beside `try`, each in the folder of its name. */
+  nodes?: readonly string[];
+  /** Lines of `nodes:`, for nodes of other kinds. */
+  otherNodes?: string;
 }
 
 export type TestReceiver = Awaited<ReturnType<typeof startReceiver>>;
@@ -55,7 +59,7 @@ admins: [${admin.path}.pub]
 default_environment: stage
 nodes:
   try: {local: true, root: ./node, http_port: ${options.nodePort ?? 0}}
-environments:${options.environments ?? ENVIRONMENTS}
+${(options.nodes ?? []).map((name) => `  ${name}: {local: true, root: ./${name}, http_port: 0}\n`).join('')}${options.otherNodes ?? ''}environments:${options.environments ?? ENVIRONMENTS}
 ${options.config ?? ''}
 `,
   );
@@ -70,7 +74,9 @@ ${options.config ?? ''}
   let ended: Promise<number | null> = Promise.resolve(null);
   let sshPort = 0;
   let httpPort = 0;
+  const nodePorts = new Map<string, number>();
   let cleaned = false;
+  const nodeNames = ['try', ...(options.nodes ?? [])];
   const cleanUps: (() => void)[] = [];
   const log: LogLine[] = [];
   const stderr: string[] = [];
@@ -100,7 +106,9 @@ ${options.config ?? ''}
     );
     const ready = await logged('receiver.ready', () => true, start, READY_LIMIT_MS);
     sshPort = Number(/:([0-9]+)$/.exec(String(ready.ssh))?.[1]);
-    httpPort = Number(log.slice(start).find(({ event }) => event === 'node.ready')?.httpPort ?? httpPort);
+    for (const line of log.slice(start))
+      if (line.event === 'node.ready') nodePorts.set(String(line.node), Number(line.httpPort));
+    httpPort = nodePorts.get('try') ?? httpPort;
     home.configure(sshPort, join(folder, 'data', 'host_key'));
   }
 
@@ -169,7 +177,12 @@ ${options.config ?? ''}
 
   /** kraftwerk on this machine, with the receiver's configuration. */
   function kraftwerk(...args: string[]): Promise<Outcome> {
-    return outcome(spawn(KRAFTWERK, args, { cwd: folder, env: { ...environment, KRAFTWERK_CONFIG: config } }));
+    return kraftwerkWith({}, ...args);
+  }
+
+  /** The same with more, or other, variables. */
+  function kraftwerkWith(env: Record<string, string>, ...args: string[]): Promise<Outcome> {
+    return outcome(spawn(KRAFTWERK, args, { cwd: folder, env: { ...environment, KRAFTWERK_CONFIG: config, ...env } }));
   }
 
   const sshCommand = (key: TestKey): string[] => ['ssh', '-F', home.config, '-i', key.path];
@@ -203,9 +216,9 @@ ${options.config ?? ''}
     if (cleaned) return;
     for (const clean of cleanUps) clean();
     await stop();
-    const stopped = await kraftwerk('stop-node', 'try');
+    const stopped = await Promise.all(nodeNames.map((name) => kraftwerk('stop-node', name)));
     removeAll();
-    if (stopped.code !== 0) throw new Error(`stop-node: ${stopped.stderr}`);
+    for (const { code, stderr: words } of stopped) if (code !== 0) throw new Error(`stop-node: ${words}`);
     await waitFor('the processes of the test to end', () => processesIn(folder).length === 0, 10_000).catch(
       () => undefined,
     );
@@ -224,7 +237,8 @@ ${options.config ?? ''}
   /** The test run is being ended from outside: nothing may stay behind. */
   function lastResort(): void {
     child?.kill('SIGKILL');
-    spawnSync(KRAFTWERK, ['stop-node', 'try'], { env: { ...environment, KRAFTWERK_CONFIG: config } });
+    for (const name of nodeNames)
+      spawnSync(KRAFTWERK, ['stop-node', name], { env: { ...environment, KRAFTWERK_CONFIG: config } });
     removeAll();
   }
   process.on('exit', lastResort);
@@ -239,6 +253,11 @@ ${options.config ?? ''}
     stderr,
     data: join(folder, 'data'),
     node: join(folder, 'node'),
+    /** The folder of a node, and the port of its nginx. */
+    nodeAt: (name: string): { node: string; httpPort: number } => ({
+      node: join(folder, name === 'try' ? 'node' : name),
+      httpPort: nodePorts.get(name) ?? 0,
+    }),
     get sshPort() {
       return sshPort;
     },
@@ -256,6 +275,7 @@ ${options.config ?? ''}
     sshCommand,
     addKey,
     kraftwerk,
+    kraftwerkWith,
     /** SIGTERM, as an admin would. @returns the exit code */
     stop,
     kill9,

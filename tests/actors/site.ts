@@ -21,10 +21,17 @@ export interface GetOptions {
   body?: string;
   /** Default: a connection for each request. */
   agent?: Agent;
+  /** Of 127.0.0.0/8: where it comes from. */
+  from?: string;
 }
 
 /** GET over the node's port. `closed`: nginx hung up without an answer. */
-export function get(receiver: TestReceiver, host: string, path = '/', options: GetOptions = {}): Promise<Answer> {
+export function get(
+  receiver: Pick<TestReceiver, 'httpPort'>,
+  host: string,
+  path = '/',
+  options: GetOptions = {},
+): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const asked = request(
       {
@@ -33,6 +40,7 @@ export function get(receiver: TestReceiver, host: string, path = '/', options: G
         path,
         method: options.method ?? 'GET',
         agent: options.agent ?? false,
+        ...(options.from !== undefined && { localAddress: options.from }),
         headers: { Host: host, ...options.headers },
         timeout: 30_000,
       },
@@ -61,7 +69,7 @@ export interface Load {
 }
 
 /** Keeps `perSecond` requests per second coming until `stop`, over new connections and kept ones in turn. */
-export function startLoad(receiver: TestReceiver, host: string, path = '/', perSecond = 200) {
+export function startLoad(receiver: Pick<TestReceiver, 'httpPort'>, host: string, path = '/', perSecond = 200) {
   const load: Load = { sent: 0, failures: [], bodies: new Map() };
   const kept = new Agent({ keepAlive: true, maxSockets: 16 });
   const open = new Set<Promise<void>>();

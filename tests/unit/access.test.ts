@@ -38,9 +38,11 @@ describe('the matrix of roles and verbs', () => {
     rollback: { admin: 'yes', deploy: 'yes', read: 'role' },
     process: { admin: 'yes', deploy: 'yes', read: 'role' },
     tokens: { admin: 'yes', deploy: 'yes', read: 'yes' },
+    nodes: { admin: 'yes', deploy: 'yes', read: 'role' },
+    doctor: { admin: 'yes', deploy: 'role', read: 'role' },
     keys: { admin: 'yes', deploy: 'role', read: 'role' },
   };
-  const receiverWide: Verb[] = ['self', 'projects', 'tokens', 'keys'];
+  const receiverWide: Verb[] = ['self', 'projects', 'tokens', 'nodes', 'doctor', 'keys'];
 
   it('names every verb', () => {
     expect(Object.keys(MATRIX).sort()).toEqual([...VERBS].sort());
@@ -66,6 +68,7 @@ describe('the matrix of roles and verbs', () => {
 
   it('knows no admin of keys whose own key is restricted', () => {
     expect(answer(who('admin', ['blog']), 'keys', null)).toBe('role');
+    expect(answer(who('admin', ['blog']), 'doctor', null)).toBe('role');
   });
 });
 

@@ -78,7 +78,8 @@ it.each([
   ['running', 2, [node('a', 2), silent]],
   ['stopped', 2, [node('a', 2, 'down', true)]],
   ['down', 2, [node('a', 2, 'down')]],
-  ['down', 2, [node('a', 2), node('b', 2, 'down', true)]],
+  ['degraded', 2, [node('a', 2), node('b', 2, 'down', true)]],
+  ['degraded', 2, [node('a', 2), node('b', 2, 'down')]],
   ['unknown', 2, [silent]],
   ['unknown', 2, []],
 ] as const)('%s: current %s on %#', (state, current, nodes) => expect(judge({ current }, nodes)).toBe(state));
@@ -103,6 +104,8 @@ describe('disagreements', () => {
       'node c cannot be asked: lost',
       'node d is stopped, the journal says running',
     ]));
+  it('of a node whose process does not run, where another does', () =>
+    expect(findDisagreements(state([node('a', 2), node('b', 2, 'down')]), ref)).toEqual(['node b does not run it']));
   it('of the branch', () =>
     expect(findDisagreements(state([node('a', 2)]), { name: 'master', commit: 'd'.repeat(40) })).toEqual([
       'master is at ddddddd, v2 is ccccccc',

@@ -1,0 +1,239 @@
+// Two sites of two projects on one system node; one of them is in the hands of an attacker, who runs there whatever he likes.
+// docs/isolation.md says what must hold: he reaches neither the other site, nor root, nor changes his own release.
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { boxesAvailable, useBoxes } from '../actors/box.ts';
+import { SET_UP, type SystemNode, shellSite, startSystemNode } from '../actors/system-node.ts';
+
+const DENIED = /denied|not permitted|cannot/i;
+
+describe.skipIf(boxesAvailable() !== null)('sites of a system node', () => {
+  useBoxes();
+  let node: SystemNode;
+  beforeAll(async () => {
+    node = await startSystemNode('isolated');
+    await node.asRoot(SET_UP);
+    for (const project of ['alpha', 'beta']) {
+      await node.deploy(project, shellSite({ environ: { SECRET: `${project}'s` } }));
+      await node.inside(project, 'mkdir "$UPLOADS_PATH/of" && echo "of $KRAFTWERK_PROJECT" >"$UPLOADS_PATH/of/it.txt"');
+    }
+  }, 600_000);
+  afterAll(() => node?.cleanUp());
+
+  const python = (code: string): string => `/usr/bin/python3 -c '${code}'`;
+
+  it('are run by users of their own, nothing of them by root, nor their loggers', async () => {
+    const processes = (await node.asRoot('ps -eo user:20,args --no-headers')).split('\n');
+    const usersOf = (what: string): string[] =>
+      [...new Set(processes.filter((line) => line.includes(what)).map((line) => line.split(' ')[0] ?? ''))].sort();
+    expect(usersOf('gunicorn')).toEqual(['web-alpha', 'web-beta']);
+    expect(usersOf('svlogd')).toEqual(['kraftwerk-log']);
+    // No setuid, nothing that a group or everybody may write; setgid where it hands on the group.
+    const modes = '-perm /020 -o -perm /002 -o -perm /4000 -o -type f -perm /2000';
+    expect(await node.asRoot(`find /web ! -type l \\( ${modes} \\)`)).toBe('');
+  });
+
+  it('do not reach each other', async () => {
+    const master = await node.asRoot("pgrep -o -u web-beta -f 'python -m gunicor[n]'");
+    const socket = await node.asRoot('ls -d /run/kraftwerk/beta/*/web.sock');
+    const trace = `import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+sys.exit(0 if libc.ptrace(0x4206, ${master}, 0, 0) == 0 else os.strerror(ctypes.get_errno()))`;
+    const attacks: Readonly<Record<string, string>> = {
+      'its tree': 'cat /web/beta/releases/v1/settings.py',
+      'its folder': 'ls /web/beta',
+      'its static files': 'cat /web/beta/current/static/site.css',
+      'its virtualenvs': 'ls /web/beta/venvs',
+      'its uploads': 'cat /web/beta/uploads/of/it.txt',
+      'its cache': 'ls /web/beta/.cache',
+      'its environment': `grep -c SECRET /proc/${master}/environ`,
+      'its working folder': `ls /proc/${master}/cwd/`,
+      'its open files': `ls /proc/${master}/fd/`,
+      'its memory': python(`open("/proc/${master}/mem", "rb")`),
+      'its log': 'cat /web/beta/log/web.a/current',
+      'its run script': 'cat /web/beta/.kraftwerk/v1/run',
+      'its runtime folder': 'ls /run/kraftwerk/beta',
+      'its socket': python(`import socket; socket.socket(socket.AF_UNIX).connect("${socket}")`),
+      'a signal to it': `kill -0 ${master}`,
+      'tracing it': python(trace),
+    };
+    for (const [what, command] of Object.entries(attacks)) {
+      const tried = await node.inside('alpha', command);
+      expect(tried.code, `${what}: ${tried.out}`).not.toBe(0);
+      expect(tried.out, what).toMatch(DENIED);
+      // It works for whoever may: what alpha is told is not that there is nothing.
+      expect(await node.box.ssh(['sh', '-c', command]), `${what}, by root`).toMatchObject({ code: 0 });
+    }
+  });
+
+  it('do not reach root, and do not change what they were deployed as', async () => {
+    const attacks: Readonly<Record<string, string>> = {
+      'writing its release': 'echo x >>"$SITE_ROOT/current/app.py"',
+      'adding to its release': 'echo x >"$SITE_ROOT/current/more.py"',
+      'adding byte code': 'cd "$SITE_ROOT/current/__pycache__" && echo x >x.pyc',
+      'replacing a folder': 'mv "$SITE_ROOT/current/static" "$SITE_ROOT/current/other"',
+      'changing what serves': 'ln -sfn releases/v9 "$SITE_ROOT/current"',
+      'moving its socket': 'ln -sfn /tmp "$SITE_ROOT/current/.run"',
+      'its virtualenv': 'echo x >"$SITE_ROOT/current/venv/lib/x.pth"',
+      'the mode of its folder': 'chmod 777 "$SITE_ROOT"',
+      'its own run script': 'cat "$SITE_ROOT/.kraftwerk/v1/run"',
+      'its own log': 'cat "$SITE_ROOT/log/web.a/current"',
+      'the process group that is killed after it': 'echo "1 x" >/run/kraftwerk/alpha/group.a',
+      'its own socket': 'ls /run/kraftwerk/alpha',
+      'a trial': 'echo "v1 b.9" >/run/kraftwerk/alpha/trial.b',
+      'the lock of its deploys': 'flock -n /run/kraftwerk/alpha.lock true',
+      'the lock of the node': 'flock -n /run/kraftwerk/.node.lock true',
+      'what runit runs': 'echo x >/etc/sv/alpha.web.a/run',
+      'what runit does': 'echo d >/etc/sv/alpha.web.a/supervise/control',
+      "nginx's file": 'echo x >/etc/nginx/sites-enabled/alpha',
+      passwords: 'cat /etc/shadow',
+      "root's home": 'ls /root',
+      "root's group": 'chgrp root "$UPLOADS_PATH"',
+    };
+    for (const [what, command] of Object.entries(attacks)) {
+      const tried = await node.inside('alpha', command);
+      expect(tried.code, `${what}: ${tried.out}`).not.toBe(0);
+      expect(tried.out, what).toMatch(DENIED);
+    }
+  });
+
+  it('show nginx what it serves and nothing else', async () => {
+    const byNginx = (command: string) =>
+      node.box.ssh(['chpst', '-u', 'www-data:www-data:ngx-alpha:ngx-beta', 'sh', '-c', command]);
+    for (const path of ['current/app.py', 'current/settings.py', 'current/venv/pyvenv.cfg', '.kraftwerk/v1/run'])
+      expect((await byNginx(`cat /web/alpha/${path}`)).stderr, path).toMatch(DENIED);
+    for (const path of ['releases', 'releases/v1', 'venvs', '.kraftwerk', 'log', '.cache'])
+      expect((await byNginx(`ls /web/alpha/${path}`)).stderr, path).toMatch(/denied|No such file/);
+    expect(await byNginx('cat /web/alpha/current/static/site.css /web/alpha/uploads/of/it.txt')).toMatchObject({
+      code: 0,
+      stdout: 'body {}\nof alpha\n',
+    });
+    expect((await byNginx('touch /web/alpha/uploads/x')).stderr).toMatch(DENIED);
+  });
+
+  it('do not lead their visitors by links to what is not theirs', async () => {
+    const links: Readonly<Record<string, string>> = {
+      beta: '/web/beta/uploads/of/it.txt',
+      passwd: '/etc/passwd',
+      source: '/web/alpha/current/app.py',
+      log: '/var/log/dpkg.log',
+      folder: '/web/beta/uploads',
+    };
+    for (const [name, target] of Object.entries(links)) {
+      await node.inside('alpha', `ln -s ${target} "$UPLOADS_PATH/${name}"`);
+      expect(await node.visit('alpha', `/uploads/${name}`), name).toMatchObject({ status: 403 });
+      expect((await node.visit('alpha', `/uploads/${name}/of/it.txt`)).status, name).not.toBe(200);
+    }
+    await node.inside('alpha', 'ln -s it.txt "$UPLOADS_PATH/of/own"');
+    expect(await node.visit('alpha', '/uploads/of/own')).toEqual({ status: 200, body: 'of alpha\n' });
+  });
+
+  it('are built without their secrets, out of sight of their processes, and nothing of it stays', async () => {
+    const build = `set -eu
+      id -un >built.txt; umask >>built.txt; echo "\${SECRET-none}" >>built.txt
+      { grep -l 'gunicor[n]' /proc/[0-9]*/cmdline || true; } 2>/dev/null | wc -l >>built.txt
+      mkdir -p static/made; echo made >static/made/x.txt; ln -s made/x.txt static/link.txt
+      chmod 6777 static/made; echo '#!/bin/sh' >tool; chmod 4755 tool; mkfifo pipe
+      ln -sfn /tmp venv
+      echo home >"$HOME/x"
+      setsid sleep 987 >/dev/null 2>&1 &`;
+    const { release } = await node.deploy('alpha', shellSite({ environ: { SECRET: "alpha's" }, build }));
+    const tree = `/web/alpha/releases/v${release}`;
+    expect(await node.asRoot(`cat ${tree}/built.txt`)).toBe('web-alpha\n0027\nnone\n0');
+    expect(await node.visit('alpha', '/static/link.txt')).toEqual({ status: 200, body: 'made\n' });
+    const wrong = `find ${tree} ! -user root -o -type p -o -perm /6000 -o ! -type l -perm /022`;
+    expect(await node.asRoot(wrong)).toBe('');
+    expect(await node.asRoot(`readlink ${tree}/venv`)).toMatch(/^\.\.\/\.\.\/venvs\/[0-9a-f]+$/);
+    expect(await node.box.ssh(['pgrep', '-f', '[s]leep 987'])).toMatchObject({ code: 1 });
+    expect(await node.inside('alpha', 'head -n 1 "$SITE_ROOT/current/built.txt"')).toEqual({
+      code: 0,
+      out: 'web-alpha\n',
+    });
+  });
+
+  it('are built all the same on a machine that cannot hide processes', async () => {
+    await node.asRoot("printf '#!/bin/sh\\nexit 1\\n' >/usr/local/sbin/unshare && chmod +x /usr/local/sbin/unshare");
+    const build = 'id -un >built.txt; ls -d /proc/[0-9]* | wc -l >>built.txt';
+    const { release } = await node.deploy('alpha', shellSite({ build }));
+    await node.asRoot('rm /usr/local/sbin/unshare');
+    const [user, processes] = (await node.asRoot(`cat /web/alpha/releases/v${release}/built.txt`)).split('\n');
+    expect([user, Number(processes) > 10]).toEqual(['web-alpha', true]);
+  });
+
+  it('may not build links that lead out of their tree; nothing behind them is touched', async () => {
+    const owners = (): Promise<string> => node.asRoot('stat -c "%U:%G %a" /etc/shadow /etc /web/beta/uploads');
+    const before = await owners();
+    const build =
+      'rm -r static && ln -s /etc static && mkdir d && ln -s /web/beta/uploads d/x && ln -s /etc/shadow d/y';
+    await expect(node.deploy('alpha', shellSite({ build }))).rejects.toMatchObject({ code: 'artifact.hostile' });
+    expect(await owners()).toBe(before);
+    expect(await node.visit('alpha')).toMatchObject({ status: 200 });
+    expect(await node.asRoot('ls -A /web/alpha/releases | grep -c "^[.]" || true')).toBe('0');
+  });
+
+  it('do not lead root astray while it takes a built tree back, or removes one', async () => {
+    const prey = 'find /root/prey -printf "%p %u:%g %m\\n" | sort';
+    await node.asRoot('mkdir /root/prey && cd /root/prey && for i in $(seq 300); do mkdir $i; echo x >$i/file; done');
+    const before = await node.asRoot(prey);
+    // The site, which is of the same user as its build, exchanges a folder of it and a link, as fast as it can.
+    const swap = `
+import ctypes, os, time
+exchange = ctypes.CDLL(None).renameat2
+end = time.time() + 10
+releases = b"/web/alpha/releases/"
+while time.time() < end:
+    for tree in os.listdir(releases):
+        many, link = releases + tree + b"/many", releases + tree + b"/link"
+        if not tree.startswith(b".") or not os.path.isdir(many): continue
+        try:
+            os.symlink("/root/prey", link)
+            while exchange(-100, many, -100, link, 2) == 0: pass
+        except OSError: pass
+`;
+    await node.inside('alpha', `printf %s '${swap}' >/tmp/swap.py`);
+    await node.inside('alpha', 'setsid /usr/bin/python3 /tmp/swap.py >/tmp/swap.log 2>&1 & sleep 0.2');
+    const build = 'mkdir new && for i in $(seq 300); do mkdir new/$i; echo x >new/$i/file; done; mv new many';
+    for (const end of ['', ' && false', ' && ln -s /etc out'])
+      await node.deploy('alpha', shellSite({ build: build + end })).catch((error: { code?: string }) => {
+        expect(['artifact.hostile', 'build.failed']).toContain(error.code);
+      });
+    expect(await node.asRoot(prey)).toBe(before);
+    await node.asRoot("pkill -f '[/]tmp/swap.py' || true");
+    await node.deploy('alpha', shellSite());
+    expect(await node.visit('alpha')).toMatchObject({ status: 200 });
+  });
+
+  it('are held to their limits', async () => {
+    const eat = '/usr/bin/python3 -c "x = bytearray(200 << 20)"';
+    // The kernel counts a user's processes over all boxes of this machine: there may be others of the same number.
+    const fork = 'for i in $(seq 80); do sleep 1 & done; wait';
+    expect(await node.inside('alpha', `${eat} && ${fork}`)).toEqual({ code: 0, out: '' });
+    const limits = { memoryBytes: 128 << 20, processes: 60 };
+    await node.deploy('alpha', { ...shellSite(), limits });
+    expect((await node.inside('alpha', eat)).out).toContain('MemoryError');
+    expect((await node.inside('alpha', fork)).out).toContain('Cannot fork');
+    expect(await node.inside('beta', `${eat} && ${fork}`)).toEqual({ code: 0, out: '' });
+    await expect(node.deploy('alpha', { ...shellSite({ build: eat }), limits })).rejects.toMatchObject({
+      code: 'build.failed',
+    });
+    await node.deploy('alpha', shellSite());
+    expect(await node.inside('alpha', eat)).toEqual({ code: 0, out: '' });
+  });
+
+  it("are held by scopes of systemd's where the kernel's controllers are to be had", async () => {
+    // Those of a box are its host's: so it is only seen that each command is in a scope, and runs as it should.
+    const controllers = '/sys/fs/cgroup/cgroup.controllers';
+    await node.asRoot(`echo 'memory pids' >/tmp/controllers && mount --bind /tmp/controllers ${controllers}`);
+    const limits = { memoryBytes: 512 << 20, processes: 100 };
+    const build = 'cat /proc/self/cgroup >cgroup.txt; id -un >>cgroup.txt';
+    const { release } = await node.deploy('alpha', { ...shellSite({ build }), limits });
+    await node.asRoot(`umount ${controllers}`);
+    const scope = /0::\/kraftwerk\.slice\/run-\w+\.scope\n/;
+    expect((await node.inside('alpha', 'cat /proc/self/cgroup')).out).toMatch(scope);
+    expect(await node.asRoot(`cat /web/alpha/releases/v${release}/cgroup.txt`)).toMatch(scope);
+    const before = await node.status('alpha');
+    await node.deploy('alpha', shellSite());
+    expect((await node.inside('alpha', 'cat /proc/self/cgroup')).out).not.toMatch(scope);
+    expect(before?.processes.find(({ serves }) => serves)).toMatchObject({ state: 'run', workers: 1 });
+    expect(await node.asRoot('systemctl list-units --no-legend --type scope "run-*"')).toBe('');
+  });
+});
