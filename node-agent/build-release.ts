@@ -1,10 +1,11 @@
 /** Makes a release's tree: unpack, packages, build and services in a hidden folder, then one rename. */
 import { type Compiler, createCompiler } from './compile.ts';
+import { withArtifact } from './kept-artifact.ts';
+import { lendTree, sealTree, takeTree } from './ownership.ts';
 import type { PrepareRequest } from './protocol.ts';
 import { listReleases, readCurrent, readNotes } from './releases.ts';
 import { setUpServices } from './services.ts';
-import type { System } from './system.ts';
-import { assertInside, unpack } from './unpack.ts';
+import { unpack } from './unpack.ts';
 import { ensureVirtualenv } from './virtualenv.ts';
 import { runStep, step, stopIfGone, type Work } from './work.ts';
 
@@ -32,12 +33,11 @@ export async function buildRelease(request: PrepareRequest, work: Work): Promise
 async function fillRelease(request: PrepareRequest, work: Work, tree: string, compiler: Compiler): Promise<void> {
   const { system, site } = work;
   await step(work, 'Unpack', async () => {
-    const { files, bytes } = await unpack(
-      system,
-      work.receiveArtifact(request.artifact.bytes),
+    const { files, bytes } = await withArtifact(
+      work,
       request.artifact,
-      tree,
-      compiler.onFile,
+      (source) => unpack(system, source, request.artifact, tree, compiler.onFile),
+      () => system.remove(tree),
     );
     return { detail: `${files} files, ${Math.ceil(bytes / 1024)} KiB`, quiet: true };
   });
@@ -53,10 +53,19 @@ async function fillRelease(request: PrepareRequest, work: Work, tree: string, co
     const since = result.reused ? firstWith(work, result.key) : null;
     return { ...result, detail: since === null ? result.detail : `unchanged since v${since}, reused` };
   });
-  system.createLink(`${tree}/venv`, `../../venvs/${virtualenv.key}`);
+  const link = `../../venvs/${virtualenv.key}`;
+  system.createLink(`${tree}/venv`, link);
   system.failpoint('prepare.packages');
 
-  if (request.build !== null) await runStep(work, 'Build', request.build, tree, request.buildEnvironment);
+  if (request.build !== null) {
+    lendTree(system, site, tree);
+    await runStep(work, 'Build', request.build, tree, request.buildEnvironment, request.site.limits);
+    takeTree(system, site, tree);
+    if (system.readLink(`${tree}/venv`) !== link) {
+      system.remove(`${tree}/venv`);
+      system.createLink(`${tree}/venv`, link);
+    }
+  }
   const compiled = compiler.compile(tree);
   await step(work, 'Services', async () => {
     const detail = await setUpServices(system, site, request.services, {
@@ -69,7 +78,7 @@ async function fillRelease(request: PrepareRequest, work: Work, tree: string, co
   const later = await compiled;
   stopIfGone(work, 'Services');
 
-  seal(system, system.realPath(tree) ?? tree);
+  sealTree(system, site, tree, request.site.served);
   const interpreter = system.realPath(request.python) ?? '';
   system.writeFile(
     `${site.releaseNotes(request.release)}/release.json`,
@@ -87,17 +96,4 @@ function firstWith({ system, site }: Work, virtualenv: string): number | null {
   return (
     listReleases(system, site).find((number) => readNotes(system, site, number)?.virtualenv === virtualenv) ?? null
   );
-}
-
-/** Nothing is added to a release any more; and what a build has linked must not lead out of it: nginx serves parts of it. */
-function seal(system: System, root: string, folder = ''): void {
-  for (const entry of system.listEntries(`${root}${folder}`)) {
-    const path = `${folder}/${entry.name}`;
-    if (entry.isSymbolicLink() && path !== '/venv') {
-      assertInside(system, root, path.slice(1), system.readLink(`${root}${path}`) ?? '');
-    }
-    if (!entry.isDirectory()) continue;
-    seal(system, root, path);
-    system.setMode(`${root}${path}`, 0o555);
-  }
 }

@@ -1,6 +1,8 @@
 /** Byte code for a release: taken over from the release before where a file has not changed, compiled where it has. */
 import { dirname } from 'node:path';
+import { asCompiler } from './accounts.ts';
 import type { SiteLayout } from './layout.ts';
+import { lendCache, takeCache } from './ownership.ts';
 import { DEFAULT_PATH, type System } from './system.ts';
 
 export type Compiler = ReturnType<typeof createCompiler>;
@@ -63,8 +65,10 @@ export function createCompiler(
       if (previousTree !== null)
         for (const path of unchanged)
           if (!linkByteCode(system, tree, previousTree, path)) change(path, system.stat(`${tree}/${path}`)?.size ?? 0);
-      for (const path of changed) system.makeFolder(`${tree}/${cacheOf(path)}`);
+      const folders = new Set(changed.map((path) => `${tree}/${cacheOf(path)}`));
+      for (const folder of folders) system.makeFolder(folder);
       if (compiler === null) return changed;
+      for (const folder of folders) lendCache(system, site, folder);
       await compiler.compile(changed.map((path) => `${tree}/${path}`));
       return [];
     },
@@ -82,9 +86,9 @@ export async function compileLater(
   paths: readonly string[],
 ): Promise<void> {
   const folders = [...new Set(paths.map((path) => `${tree}/${cacheOf(path)}`))].filter(system.exists);
-  for (const folder of folders) system.setMode(folder, 0o755);
+  for (const folder of folders) lendCache(system, site, folder);
   await startCompiler(system, site, python).compile(paths.map((path) => `${tree}/${path}`));
-  for (const folder of folders) system.setMode(folder, 0o555);
+  for (const folder of folders) takeCache(system, site, folder);
 }
 
 function startCompiler(system: System, site: SiteLayout, python: string, signal?: AbortSignal) {
@@ -93,7 +97,7 @@ function startCompiler(system: System, site: SiteLayout, python: string, signal?
     give = resolve;
   });
   const compiling = system
-    .run([python, '-I', '-S', '-c', COMPILE], {
+    .run(asCompiler(site, [python, '-I', '-S', '-c', COMPILE]), {
       cwd: site.site,
       env: { PATH: DEFAULT_PATH, LANG: 'C.UTF-8' },
       input,

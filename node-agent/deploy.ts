@@ -2,6 +2,7 @@
 import { buildRelease } from './build-release.ts';
 import { compileLater } from './compile.ts';
 import { SLOTS, type Slot, slotOf } from './layout.ts';
+import { slotRelease } from './logs.ts';
 import { allowStart, control, drain, ensureSlots, readService, stopSlot, waitUntil } from './processes.ts';
 import {
   type AbandonRequest,
@@ -15,7 +16,7 @@ import {
   type Serving,
 } from './protocol.ts';
 import { listReleases, newestBoot, pointCurrent, prune, readCurrent, readNotes } from './releases.ts';
-import { fill, reloadNginx, servingWorkers, swapSite, testSite, waitForHost } from './site.ts';
+import { assertOwnFile, fillSite, reloadNginx, servingWorkers, swapSite, testSite, waitForHost } from './site.ts';
 import { startRelease } from './start-release.ts';
 import { processStart } from './system.ts';
 import { syncFolder } from './virtualenv.ts';
@@ -24,42 +25,58 @@ import { runStep, type Work } from './work.ts';
 /**
  * Makes a release ready to serve: its tree, virtualenv, services and release command, and a process in the idle slot that
  * has answered its health check. Nothing that serves is touched.
+ * @returns null for a part that does not end with a process
  */
-export async function prepare(request: PrepareRequest, work: Work): Promise<PrepareResult> {
+export async function prepare(request: PrepareRequest, work: Work): Promise<PrepareResult | null> {
   const { system, site } = work;
+  const { part, release } = request;
   const reused =
-    listReleases(system, site).includes(request.release) &&
-    readNotes(system, site, request.release)?.artifact === request.artifact.sha256;
-  ensureSlots(system, site, request.site);
+    listReleases(system, site).includes(release) &&
+    readNotes(system, site, release)?.artifact === request.artifact.sha256;
   try {
-    if (!reused) await buildRelease(request, work);
-    const siteText = fill(request.site.site, work.httpPort);
-    if (system.readText(site.nginxSite) !== siteText) await testSite(system, site, siteText);
-    // Kept beside the release: what nginx is to be given when this one is activated.
-    system.writeIfChanged(`${site.releaseNotes(request.release)}/site`, siteText);
-    system.writeIfChanged(`${site.releaseNotes(request.release)}/run`, request.site.run, 0o700);
-    const durable = syncFolder(system, site.site);
-    durable.catch(() => undefined);
-    if (request.releaseCommand !== null)
-      await runStep(work, 'Release', request.releaseCommand, site.release(request.release), request.environment);
+    const built = part === 'all' || part === 'build' ? await build(request, work, reused) : null;
+    if (part === 'build') await built?.durable;
+    if (request.releaseCommand !== null && (part === 'all' || part === 'release'))
+      await runStep(
+        work,
+        'Release',
+        request.releaseCommand,
+        site.release(release),
+        request.environment,
+        request.site.limits,
+      );
+    if (part === 'build' || part === 'release') return null;
     const boot = await startRelease(request, work);
-    await durable;
+    await built?.durable;
     return {
       boot,
       reused,
       previous: readCurrent(system, site),
       httpPort: work.httpPort,
-      virtualenv: readNotes(system, site, request.release)?.virtualenv ?? null,
+      virtualenv: readNotes(system, site, release)?.virtualenv ?? null,
     };
   } catch (error) {
-    await takeBack(
-      work,
-      reused
-        ? [...listReleases(system, site)]
-        : listReleases(system, site).filter((number) => number !== request.release),
-    );
+    // A tree that an earlier part has made goes when the receiver abandons the deploy.
+    const kept = listReleases(system, site).filter((number) => reused || number !== release);
+    await takeBack(work, kept);
     throw error;
   }
+}
+
+/** The release's tree, and what nginx and runit are to be given. `durable`: when all of it is on disk. */
+async function build(request: PrepareRequest, work: Work, reused: boolean): Promise<{ durable: Promise<void> }> {
+  const { system, site } = work;
+  assertOwnFile(system, site);
+  ensureSlots(system, site, request.site);
+  if (!reused) await buildRelease(request, work);
+  const siteText = fillSite(system, site.node, request.site.site, work.httpPort);
+  if (system.readText(site.nginxSite) !== siteText) await testSite(system, site, siteText);
+  // Kept beside the release: what nginx is to be given when this one is activated.
+  system.writeIfChanged(`${site.releaseNotes(request.release)}/site`, siteText);
+  system.writeIfChanged(`${site.releaseNotes(request.release)}/run`, request.site.run, 0o700);
+  const durable = syncFolder(system, site.site);
+  durable.catch(() => undefined);
+  return { durable };
 }
 
 /** The one moment: nginx's file where it changed, then the symlink that code, static files and reboots follow. */
@@ -157,9 +174,8 @@ function findOldProcess({ system, site }: Work, boot: BootName | null): OldProce
 /** Releases whose process runs, whether it serves, is on trial or drains. */
 function runningReleases({ system, site }: Work): number[] {
   return SLOTS.flatMap((slot) => {
-    const boot = readService(system, site.slot(slot)).state === 'run' ? newestBoot(system, site, slot) : null;
-    const release = boot === null ? null : system.readText(`${site.boot(boot)}/release`);
-    return Number(release?.trim().slice(1)) || [];
+    const runs = readService(system, site.slot(slot)).state === 'run';
+    return (runs ? slotRelease(system, site, slot) : null) ?? [];
   });
 }
 
@@ -169,12 +185,16 @@ export async function abandon(request: AbandonRequest, work: Work): Promise<void
   const [pid, start] = (system.readText(site.job) ?? '').trim().split(' ');
   // A killed agent's children go on without it; the pid alone may by now be another's.
   if (pid !== undefined && start && processStart(Number(pid)) === start) system.signal(-Number(pid), 'SIGKILL');
-  if (request.restore !== null) restore(work, request.restore.serve);
+  if (request.restore !== null) await restore(work, request.restore);
   await takeBack(work, request.keep);
 }
 
-/** Back to what served before; its process runs on until it is retired, and is started again if it does not. */
-function restore({ system, site }: Work, serve: Serving | null): void {
+/**
+ * Back to what served before; its process runs on until it is retired, and is started again if it does not. What has served
+ * meanwhile answers what it has accepted.
+ */
+async function restore({ system, site }: Work, back: NonNullable<AbandonRequest['restore']>): Promise<void> {
+  const { serve } = back;
   const current = readCurrent(system, site);
   if (serve === null) {
     if (current === null) return;
@@ -186,6 +206,9 @@ function restore({ system, site }: Work, serve: Serving | null): void {
   if (current?.release === serve.release && current.boot === serve.boot) return;
   pointCurrent(system, site, serve);
   control(system, site.slot(slotOf(serve.boot)), 'u');
+  if (current === null || slotOf(current.boot) === slotOf(serve.boot)) return;
+  await drain(system, site, current, back);
+  await stopSlot(system, site, slotOf(current.boot), back.timeoutMs);
 }
 
 async function takeBack(work: Work, keep: readonly number[]): Promise<void> {

@@ -2,7 +2,6 @@
 import type { SiteLayout, Slot } from './layout.ts';
 import { SLOTS } from './layout.ts';
 import type { LogLine } from './protocol.ts';
-import { newestBoot } from './releases.ts';
 import type { System } from './system.ts';
 
 /** How the slots' scripts mark a start and an end in the log; see templates/project/slot-run. */
@@ -108,11 +107,9 @@ function setAside(system: System, folder: string): string[] {
     .sort();
 }
 
-/** What the slot's run script has noted beside its socket. */
+/** What the slot's run script has started last. */
 export function slotRelease(system: System, site: SiteLayout, slot: Slot): number | null {
-  const boot = newestBoot(system, site, slot);
-  const note = boot === null ? null : system.readText(`${site.boot(boot)}/release`);
-  return Number(/^v([0-9]+)/.exec(note ?? '')?.[1] ?? 0) || null;
+  return Number(/^v([0-9]+)/.exec(system.readText(site.running(slot)) ?? '')?.[1] ?? 0) || null;
 }
 
 function findMark(raw: string): { release: number; what: string } | null {

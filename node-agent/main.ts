@@ -3,11 +3,13 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { abandon, activate, prepare, retire } from './deploy.ts';
+import { openNode, openSite } from './folders.ts';
 import { type Input, openInput } from './input.ts';
 import { nodeLayout, siteLayout } from './layout.ts';
 import { followLogs, readLogs } from './logs.ts';
 import { stopRunsvdir } from './processes.ts';
 import { type AgentEvent, type AgentRequest, KraftwerkError, parseRequest, toWireError } from './protocol.ts';
+import { route } from './route.ts';
 import { setRunning } from './running.ts';
 import { ensureNode, readNodePort } from './site.ts';
 import { describeNode, readInstances } from './status.ts';
@@ -15,6 +17,8 @@ import { createSystem, errno, type System } from './system.ts';
 import type { Work } from './work.ts';
 
 const LOCK_WAIT_S = 3_700;
+/** What needs no nginx: a deploy is settled though the machine's own is down. */
+const TAKING_BACK: readonly AgentRequest['op'][] = ['abandon', 'retire', 'stop'];
 
 async function main(): Promise<void> {
   const system = createSystem(process.env);
@@ -51,18 +55,20 @@ interface Session {
 async function handle(request: AgentRequest, { system, lock, input, send }: Session): Promise<unknown> {
   const node = nodeLayout(request.node);
   if (request.op === 'status' && !system.exists(node.runtime)) return { instances: [] };
-  system.makeFolder(node.runtime);
+  openNode(system, node);
   // Sockets are named relative to the root: their paths must fit into 107 bytes.
   process.chdir(node.root);
   if (request.op === 'status') return { instances: readInstances(system, node, request.instances, request.memory) };
   if (request.op === 'shutdown')
     return withLock(system, `${node.runtime}/.node.lock`, () => stopRunsvdir(system, node, 15_000));
   const httpPort =
-    request.op === 'logs'
-      ? 0
+    request.op === 'logs' || (node.profile.profile === 'system' && TAKING_BACK.includes(request.op))
+      ? node.httpPort
       : (readNodePort(system, node, request.files) ??
         (await withLock(system, `${node.runtime}/.node.lock`, () => ensureNode(system, node, request.files))));
-  if (!('instance' in request)) return describeNode(agentVersion(system), httpPort);
+  if (!('instance' in request)) return describeNode(system, node, agentVersion(system), httpPort);
+  if (request.op === 'route')
+    return withLock(system, `${node.runtime}/.router.lock`, () => route(system, node, request, httpPort));
 
   const site = siteLayout(node, request.instance);
   if (request.op === 'logs') {
@@ -91,7 +97,7 @@ async function handle(request: AgentRequest, { system, lock, input, send }: Sess
   // Kept for the requests that follow in this session; it goes when the agent ends.
   await lock.take(site.lock);
   if (request.op === 'ready') return null;
-  for (const path of [site.site, site.notes, site.log, site.runtime]) system.makeFolder(path);
+  await openSite(system, site);
   switch (request.op) {
     case 'prepare':
       return prepare(request, work);

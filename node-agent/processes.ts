@@ -1,8 +1,9 @@
 /** runit: the node's own runsvdir, a site's two slots, and what they are doing. */
-
+import { limitWords } from './accounts.ts';
 import { ask } from './health.ts';
 import type { NodeLayout, SiteLayout, Slot } from './layout.ts';
 import { SLOTS, socketFromRoot } from './layout.ts';
+import { makeLogFolder } from './ownership.ts';
 import { type BootName, KraftwerkError, type SiteFiles } from './protocol.ts';
 import { DEFAULT_PATH, processStart, type System } from './system.ts';
 
@@ -57,8 +58,21 @@ export async function waitUntil(
 
 /** The pid of the node's runsvdir, null when it does not run. */
 export function runsvdirPid(system: System, node: NodeLayout): number | null {
+  if (node.profile.profile === 'system') return systemRunsvdir(system, node);
   const [pid, start] = (system.readText(node.runsvdirPid) ?? '').trim().split(' ');
   return pid !== undefined && start !== undefined && processStart(Number(pid)) === start ? Number(pid) : null;
+}
+
+/** systemd's unit runs it; its other processes are what it supervises. */
+function systemRunsvdir(system: System, node: NodeLayout): number | null {
+  const unit = system.readText('/sys/fs/cgroup/system.slice/runit.service/cgroup.procs');
+  const pids = unit === null ? system.list('/proc').filter((name) => /^[0-9]+$/.test(name)) : unit.trim().split('\n');
+  const found = pids.find(
+    (pid) =>
+      system.readText(`/proc/${pid}/comm`) === 'runsvdir\n' &&
+      system.readText(`/proc/${pid}/cmdline`)?.split('\0').includes(node.services),
+  );
+  return found === undefined ? null : Number(found);
 }
 
 /** Starts runsvdir in a session of its own, where it does not run. */
@@ -75,10 +89,12 @@ export function ensureRunsvdir(system: System, node: NodeLayout): void {
 /** Writes the folders of a site's two slots and has them supervised. */
 export function ensureSlots(system: System, site: SiteLayout, files: SiteFiles): void {
   let created = false;
+  const limit = limitWords(system, files.limits).join(' ');
   for (const slot of SLOTS) {
     const folder = site.slot(slot);
-    for (const path of [`${folder}/log`, site.slotLog(slot)]) system.makeFolder(path);
-    const fill = (text: string): string => text.replaceAll('__SLOT__', slot);
+    system.makeFolder(`${folder}/log`);
+    makeLogFolder(system, site, slot);
+    const fill = (text: string): string => text.replaceAll('__SLOT__', slot).replaceAll('__LIMIT__', limit);
     system.writeIfChanged(`${folder}/run`, fill(files.slotRun), 0o755);
     system.writeIfChanged(`${folder}/finish`, fill(files.slotFinish), 0o755);
     system.writeIfChanged(`${folder}/log/run`, fill(files.slotLog), 0o755);
@@ -123,7 +139,8 @@ export async function waitForSlots(system: System, site: SiteLayout, signal: Abo
   }
   throw new KraftwerkError('node.runit', `runit did not take up ${site.instance}.web.a and .b within 15 s`, {
     step: 'Start',
-    hint: `look at ${site.node.log}/runsvdir.log on the node`,
+    hint:
+      site.owner === null ? `look at ${site.node.log}/runsvdir.log on the node` : 'on the node: systemctl status runit',
   });
 }
 
@@ -167,8 +184,13 @@ export async function stopSlot(system: System, site: SiteLayout, slot: Slot, gra
   await waitUntil(system, down, 5_000);
 }
 
-/** Ends runsvdir and everything that it supervises. */
+/** Ends runsvdir and everything that it supervises. @throws KraftwerkError `node.system` */
 export async function stopRunsvdir(system: System, node: NodeLayout, graceMs: number): Promise<void> {
+  if (node.profile.profile === 'system')
+    throw new KraftwerkError('node.system', "runit and nginx of this node are the machine's own and are not stopped", {
+      exit: 'usage',
+      hint: 'on the node: systemctl stop runit nginx',
+    });
   const folders = system.list(node.services).map((name) => `${node.services}/${name}`);
   const supervisors = folders.flatMap((folder) => [`${folder}/supervise/ok`, `${folder}/log/supervise/ok`]);
   const pid = runsvdirPid(system, node);

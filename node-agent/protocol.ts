@@ -209,16 +209,58 @@ const parseVariables: Parser<Readonly<Record<string, string>>> = (value, where) 
 const parseReleaseNumber = integer(1, 1_000_000);
 const parseScript = parseString;
 
-/** How a node is laid out. `rootless`: everything below `root`, run by the calling user, sites on `httpPort` (0: a free one). */
-export const parseNodeProfile = object({
+const parseRootlessProfile = object({
   profile: oneOf('rootless'),
   root: parseAbsolutePath,
   httpPort: integer(0, 65_535),
 });
-export type NodeProfile = ReturnType<typeof parseNodeProfile>;
+const parseSystemProfile = object({ profile: oneOf('system') });
+
+/**
+ * How a node is laid out. `rootless`: everything below `root`, run by the calling user, sites on `httpPort` (0: a free one).
+ * `system`: the whole machine, run by root, with the system's own nginx on port 80 and its runit, a user for each site.
+ */
+export type NodeProfile = ReturnType<typeof parseRootlessProfile> | ReturnType<typeof parseSystemProfile>;
+export const parseNodeProfile: Parser<NodeProfile> = (value, where) =>
+  (value as NodeProfile | null)?.profile === 'system'
+    ? parseSystemProfile(value, where)
+    : parseRootlessProfile(value, where);
+
+/** Where a node's tree begins, and the port of its nginx (0: known on the node only). */
+export function nodePlace(profile: NodeProfile): { root: AbsolutePath; httpPort: number } {
+  return profile.profile === 'system' ? { root: '/' as AbsolutePath, httpPort: 80 } : profile;
+}
+
+/** Every site's user is in it. */
+export const WEB_GROUP = 'web';
+export const NGINX_USER = 'www-data';
+/** Writes the logs of all sites: no site can read or change its own. */
+export const LOG_USER = 'kraftwerk-log';
+/** Makes byte code of what was pushed: neither root, nor a site, which could then change its own release. */
+export const COMPILE_USER = 'kraftwerk-compile';
+
+/** Who a site's processes are on a system node. docs/isolation.md says who may do what, and why. */
+export interface SiteOwner {
+  /** Its user, and the group of the same name that it alone is in. */
+  user: string;
+  /** Who may enter the site's folders at all: its user and nginx. */
+  gate: string;
+  /** User and groups as chpst takes them. */
+  identity: string;
+}
+
+/** Null where everything belongs to the user who runs the agent. */
+export function siteOwner(profile: NodeProfile, instance: InstanceName): SiteOwner | null {
+  if (profile.profile === 'rootless') return null;
+  // Both prefixes have as many letters as the 32 of a user's name leave beside an instance's 28.
+  const [user, gate] = [`web-${instance}`, `ngx-${instance}`];
+  return { user, gate, identity: `${user}:${user}:${gate}:${WEB_GROUP}` };
+}
 
 /** Rendered from `templates/node/`; in `nginxConf` the agent fills the port in for `__HTTP_PORT__`. */
-const parseNodeFiles = object({ nginxConf: parseString, nginxRun: parseScript, nginxLog: parseScript });
+const parseRootlessFiles = object({ nginxConf: parseString, nginxRun: parseScript, nginxLog: parseScript });
+/** Null on a system node: `setup-node` has made what it needs. */
+const parseNodeFiles = nullable(parseRootlessFiles);
 export type NodeFiles = ReturnType<typeof parseNodeFiles>;
 
 const parseHealthcheck = object({
@@ -241,16 +283,27 @@ const parseServiceRequest = object({
 });
 export type ServiceRequest = ReturnType<typeof parseServiceRequest>;
 
+/** What one site may use at most; null: as much as there is. A system node heeds it. */
+const parseLimits = object({
+  /** Of each of its web processes with its workers, and of each command that is run for it. */
+  memoryBytes: nullable(integer(1024 * 1024, Number.MAX_SAFE_INTEGER)),
+  processes: nullable(integer(10, 1_000_000)),
+});
+export type Limits = ReturnType<typeof parseLimits>;
+
 /** What `templates/project/` gives for one release of one instance. */
 const parseSiteFiles = object({
   /** nginx's file for the site. */
   site: parseString,
-  /** Starts the release's web process; `$1` is the socket's path, relative to the release. */
+  /** Starts the release's web process; `$1` is the socket's path, relative to the release where the root may be long. */
   run: parseScript,
-  /** The slots' `run`, `finish` and `log/run`; `__SLOT__` stands for a or b. */
+  /** The slots' `run`, `finish` and `log/run`; `__SLOT__` stands for a or b, `__LIMIT__` for what holds it to its limits. */
   slotRun: parseScript,
   slotFinish: parseScript,
   slotLog: parseScript,
+  /** Folders of the tree that nginx serves. On a system node it sees nothing else of it. */
+  served: list(parseTreePath, 1000),
+  limits: nullable(parseLimits),
 });
 export type SiteFiles = ReturnType<typeof parseSiteFiles>;
 
@@ -259,6 +312,11 @@ const base = { node: parseNodeProfile, files: parseNodeFiles };
 export const parsePrepare = object({
   ...base,
   op: oneOf('prepare'),
+  /**
+   * How much of it. Where a release command must not run before every node has built, it comes in three requests: `build`
+   * makes the tree, `release` runs the command on one node, `boot` starts the process.
+   */
+  part: oneOf('all', 'build', 'release', 'boot'),
   instance: parseInstanceName,
   /** `blog/live`, for messages. */
   target: parseString,
@@ -322,8 +380,15 @@ export const parseAbandon = object({
   ...base,
   op: oneOf('abandon'),
   instance: parseInstanceName,
-  /** What is to serve again; null: what `current` names stays. */
-  restore: nullable(object({ serve: nullable(parseServing) })),
+  /** What is to serve again; null: what `current` names stays. The rest is for the process that serves until then, as in `retire`. */
+  restore: nullable(
+    object({
+      serve: nullable(parseServing),
+      timeoutMs: integer(1, 3_600_000),
+      healthPath: parseString,
+      host: parseString,
+    }),
+  ),
   keep: list(parseReleaseNumber, 1000),
 });
 export type AbandonRequest = ReturnType<typeof parseAbandon>;
@@ -361,7 +426,19 @@ export type LogsRequest = ReturnType<typeof parseLogs>;
 export const parseReady = object({ ...base, op: oneOf('ready'), instance: parseInstanceName });
 export type ReadyRequest = ReturnType<typeof parseReady>;
 
-/** `start`: bring the node's own nginx and runsvdir up and say what the node is. */
+/** The file of a router for one instance: nginx's, balancing over other nodes. */
+export const parseRoute = object({
+  ...base,
+  op: oneOf('route'),
+  instance: parseInstanceName,
+  /** Null: it goes. */
+  file: nullable(parseString),
+  /** Whether nginx would take it; nothing changes. */
+  testOnly: parseBoolean,
+});
+export type RouteRequest = ReturnType<typeof parseRoute>;
+
+/** `hello`: bring the node's own nginx and runsvdir up and say what the node is. */
 export const parseNodeRequest = object({ ...base, op: oneOf('hello', 'shutdown') });
 export type NodeRequest = ReturnType<typeof parseNodeRequest>;
 
@@ -374,6 +451,7 @@ export type AgentRequest =
   | ProcessRequest
   | StatusRequest
   | LogsRequest
+  | RouteRequest
   | NodeRequest;
 
 const REQUEST_PARSERS: Readonly<Record<AgentRequest['op'], Parser<AgentRequest>>> = {
@@ -386,6 +464,7 @@ const REQUEST_PARSERS: Readonly<Record<AgentRequest['op'], Parser<AgentRequest>>
   start: parseProcess,
   status: parseStatus,
   logs: parseLogs,
+  route: parseRoute,
   hello: parseNodeRequest,
   shutdown: parseNodeRequest,
 };
@@ -501,4 +580,16 @@ export interface HelloResult {
   httpPort: number;
   cores: number;
   memoryBytes: number;
+  /** What could be given to a new process. */
+  memoryFreeBytes: number;
+  diskBytes: number;
+  diskFreeBytes: number;
+  /** Of the last minute. */
+  load1: number;
+  /** The node's clock when it answered, ISO. */
+  clock: string;
+  /** Addresses of its network interfaces, loopback aside. */
+  addresses: string[];
+  /** What it routes to other nodes: by instance, the sha256 of nginx's file. */
+  routes: Record<string, Sha256>;
 }

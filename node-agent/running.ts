@@ -2,6 +2,7 @@
 import { waitForHealth } from './health.ts';
 import { SLOTS, slotOf, socketFromRoot } from './layout.ts';
 import { linesSince, logEnd } from './logs.ts';
+import { makeSocketFolder } from './ownership.ts';
 import { control, readService, stopSlot, waitUntil } from './processes.ts';
 import { KraftwerkError, type ProcessRequest, type Serving } from './protocol.ts';
 import { readCurrent } from './releases.ts';
@@ -38,7 +39,7 @@ async function start(request: ProcessRequest, work: Work, serving: Serving): Pro
   let pid = 0;
   await step(work, 'Start', async () => {
     system.remove(site.stopped);
-    system.makeFolder(site.boot(serving.boot), 0o750);
+    makeSocketFolder(system, site, serving.boot);
     control(system, folder, 'u');
     await waitUntil(system, () => readService(system, folder).state === 'run', 10_000, signal);
     pid = readService(system, folder).pid;

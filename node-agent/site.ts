@@ -4,13 +4,26 @@ import type { NodeLayout, SiteLayout } from './layout.ts';
 import { control, ensureRunsvdir, readService, waitUntil } from './processes.ts';
 import { KraftwerkError, type NodeFiles } from './protocol.ts';
 import { DEFAULT_PATH, errno, type System } from './system.ts';
+import { assertSetUp, systemNginxPid } from './system-node.ts';
 
 const nginxService = (node: NodeLayout): string => `${node.serviceFolders}/nginx`;
 
-/** The port of a node that is up and as `files` wants it; null where something is to be done. */
+/** The pid of nginx's master, 0 when it does not run. */
+function nginxPid(system: System, node: NodeLayout): number {
+  return node.profile.profile === 'system' ? systemNginxPid(system, node) : readService(system, nginxService(node)).pid;
+}
+
+/**
+ * The port of a node that is up and as `files` wants it; null where something is to be done.
+ * @throws KraftwerkError `node.setup` for a system node that is not set up
+ */
 export function readNodePort(system: System, node: NodeLayout, files: NodeFiles): number | null {
+  if (files === null || node.profile.profile === 'system') {
+    assertSetUp(system, node);
+    return node.httpPort;
+  }
   const known = Number(system.readText(node.httpPortFile) ?? '0');
-  const wanted = node.profile.httpPort;
+  const wanted = node.httpPort;
   const good =
     known !== 0 &&
     (wanted === 0 || wanted === known) &&
@@ -26,10 +39,10 @@ export function readNodePort(system: System, node: NodeLayout, files: NodeFiles)
  */
 export async function ensureNode(system: System, node: NodeLayout, files: NodeFiles): Promise<number> {
   const ready = readNodePort(system, node, files);
-  if (ready !== null) return ready;
+  if (ready !== null || files === null) return ready ?? 0;
   const service = nginxService(node);
   const known = Number(system.readText(node.httpPortFile) ?? '0');
-  const wanted = node.profile.httpPort;
+  const wanted = node.httpPort;
   const running = (): boolean => readService(system, service).state === 'run';
   for (const path of [
     node.web,
@@ -79,6 +92,14 @@ export async function ensureNode(system: System, node: NodeLayout, files: NodeFi
 /** nginx listens where the profile says; the port of a rootless node may be known on the node only. */
 export function fill(text: string, port: number): string {
   return text.replaceAll('__HTTP_PORT__', String(port));
+}
+
+/** The text of a site's file for this very node: without addresses that it does not have. */
+export function fillSite(system: System, node: NodeLayout, text: string, port: number): string {
+  const filled = fill(text, port);
+  return node.profile.profile === 'rootless' || system.exists('/proc/net/if_inet6')
+    ? filled
+    : filled.replace(/^[ \t]*listen \[::\].*\n/gm, '');
 }
 
 async function freePort(): Promise<number> {
@@ -134,7 +155,7 @@ async function waitForAnswer(system: System, port: number, request: string | nul
 
 /** Makes nginx read its files again; old workers end by themselves. */
 export function reloadNginx(system: System, node: NodeLayout): void {
-  const { pid } = readService(system, nginxService(node));
+  const pid = nginxPid(system, node);
   if (pid > 0) system.signal(pid, 'SIGHUP');
 }
 
@@ -145,15 +166,26 @@ export function reloadNginx(system: System, node: NodeLayout): void {
 export async function testSite(system: System, site: SiteLayout, text: string): Promise<void> {
   const { node } = site;
   const staging = `${node.nginx}/.check.${site.instance}.${system.pid}`;
+  // Beside the real one, so that what it names relative to itself is found.
+  const main = `${staging}.conf`;
   try {
     system.makeFolder(`${staging}/sites-enabled`);
-    system.writeFile(`${staging}/nginx.conf`, system.readText(`${node.nginx}/nginx.conf`) ?? '');
+    const real = system.readText(`${node.nginx}/nginx.conf`) ?? '';
+    const staged = real.replace(SITES_INCLUDE, (_, before: string) => `${before}include ${staging}/sites-enabled/*;`);
+    if (staged === real)
+      throw new KraftwerkError('node.nginx', `${node.nginx}/nginx.conf does not include sites-enabled/*`, {
+        step: 'Start',
+        hint: 'add to its http block: include /etc/nginx/sites-enabled/*;',
+      });
+    system.writeVolatile(main, staged);
     for (const name of system.list(node.sitesEnabled)) {
-      if (name !== site.instance && !name.endsWith('.tmp'))
+      if (name !== site.instance && !name.startsWith('.'))
         system.createLink(`${staging}/sites-enabled/${name}`, `${node.sitesEnabled}/${name}`);
     }
-    system.writeFile(`${staging}/sites-enabled/${site.instance}`, text);
-    const result = await system.run(['nginx', '-t', '-q', '-p', node.root, '-c', `${staging}/nginx.conf`], {
+    system.writeVolatile(`${staging}/sites-enabled/${site.instance}`, text);
+    // Debian's nginx has a prefix of its own: its modules are named relative to that.
+    const prefix = node.profile.profile === 'system' ? [] : ['-p', node.root];
+    const result = await system.run(['nginx', '-t', '-q', ...prefix, '-c', main], {
       cwd: node.root,
       env: { PATH: DEFAULT_PATH },
       timeoutMs: 20_000,
@@ -167,7 +199,24 @@ export async function testSite(system: System, site: SiteLayout, text: string): 
     });
   } finally {
     system.remove(staging);
+    system.remove(main);
   }
+}
+
+/** At the beginning of a line, so that one that is commented out does not count. */
+const SITES_INCLUDE = /^([ \t]*)include[ \t]+(?:\/etc\/nginx\/)?sites-enabled\/\*[ \t]*;/m;
+
+/** What an admin has put there for something else is not overwritten. @throws KraftwerkError `site.taken` */
+export function assertOwnFile(system: System, site: SiteLayout): void {
+  if (system.exists(site.current) || system.stat(site.nginxSite) === null) return;
+  const text = system.readText(site.nginxSite);
+  // Of a first deploy that was cut off.
+  if (system.list(site.notes).some((name) => system.readText(`${site.notes}/${name}/site`) === text)) return;
+  throw new KraftwerkError('site.taken', `${site.nginxSite} on the node is not kraftwerk's`, {
+    step: 'Config',
+    hint: 'rename the project, or move that file away on the node',
+    reason: 'the name is taken on the node',
+  });
 }
 
 /** The site's file as it stands, and a way back to it. */
@@ -191,7 +240,7 @@ export async function swapSite(
 
 /** nginx's workers that take new requests; one that is about to end says so in its title. */
 export function servingWorkers(system: System, node: NodeLayout): string[] {
-  const { pid } = readService(system, nginxService(node));
+  const pid = nginxPid(system, node);
   const children = (system.readText(`/proc/${pid}/task/${pid}/children`) ?? '')
     .split(' ')
     .filter((child) => child !== '');

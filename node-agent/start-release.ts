@@ -2,6 +2,7 @@
 import { waitForHealth } from './health.ts';
 import { type SiteLayout, type Slot, slotOf, socketFromRoot } from './layout.ts';
 import { hasEndMark, lastWords, linesSince, logEnd } from './logs.ts';
+import { makeSocketFolder } from './ownership.ts';
 import { drain, readService, startTrial, stopSlot, waitForSlots, waitUntil } from './processes.ts';
 import { type BootName, KraftwerkError, type PrepareRequest, parseBootName } from './protocol.ts';
 import { newestBoot, readCurrent } from './releases.ts';
@@ -23,7 +24,7 @@ export async function startRelease(request: PrepareRequest, work: Work): Promise
     emptySlot(request, work, slot),
   );
   const boot = nextBoot(system, site, slot);
-  system.makeFolder(site.boot(boot), 0o750);
+  makeSocketFolder(system, site, boot);
   if (serving?.release !== request.release)
     system.pointLink(site.runLink(request.release), `../../../../run/kraftwerk/${site.instance}/${boot}`);
 
@@ -194,6 +195,11 @@ function explain(lines: readonly string[], request: PrepareRequest): { hint?: st
     return { hint: 'name the callable: wsgi: module:callable', reason: 'wsgi callable not found' };
   if (/class uri .* invalid or not found|Error: class uri/.test(text))
     return { hint: 'worker_class needs a package: add it to the requirements', reason: 'worker class not found' };
+  if (request.site.limits !== null && /BlockingIOError: \[Errno 11\]|^MemoryError/m.test(text))
+    return {
+      hint: "the environment has limits: in the receiver's configuration; ask its admin, or lower workers:",
+      reason: 'it met its limits',
+    };
   if (/ImportError|SyntaxError|Worker failed to boot/.test(text)) return { reason: 'the site cannot be imported' };
   return { reason: 'unhealthy' };
 }

@@ -1,10 +1,11 @@
 /** What a node and its sites are doing now. */
-import { cpus, totalmem } from 'node:os';
+import { cpus, freemem, loadavg, networkInterfaces, totalmem } from 'node:os';
 import { type NodeLayout, type SiteLayout, SLOTS, siteLayout, slotOf } from './layout.ts';
 import { slotRelease } from './logs.ts';
 import { readService } from './processes.ts';
 import type { HelloResult, InstanceName, InstanceStatus, ProcessStatus } from './protocol.ts';
 import { listReleases, readCurrent } from './releases.ts';
+import { listRoutes } from './route.ts';
 import type { System } from './system.ts';
 
 export function readInstances(
@@ -51,8 +52,24 @@ function readInstance(
   };
 }
 
-export function describeNode(agentVersion: string, httpPort: number): HelloResult {
-  return { agentVersion, httpPort, cores: cpus().length, memoryBytes: totalmem() };
+export function describeNode(system: System, node: NodeLayout, agentVersion: string, httpPort: number): HelloResult {
+  const available = /^MemAvailable:\s+([0-9]+) kB/m.exec(system.readText('/proc/meminfo') ?? '')?.[1];
+  const disk = system.diskSpace(node.web);
+  return {
+    agentVersion,
+    httpPort,
+    cores: cpus().length,
+    memoryBytes: totalmem(),
+    memoryFreeBytes: available === undefined ? freemem() : Number(available) * 1024,
+    diskBytes: disk.bytes,
+    diskFreeBytes: disk.freeBytes,
+    load1: loadavg()[0] ?? 0,
+    clock: system.wallClock().toISOString(),
+    addresses: Object.values(networkInterfaces()).flatMap((all) =>
+      (all ?? []).flatMap(({ address, internal }) => (internal || address.startsWith('fe80:') ? [] : [address])),
+    ),
+    routes: listRoutes(system, node),
+  };
 }
 
 function childrenByParent(system: System): Map<number, number[]> {

@@ -2,7 +2,7 @@
 // Long because: it is the only file that touches the disk and starts programs.
 import { type ChildProcess, spawn } from 'node:child_process';
 import * as fs from 'node:fs';
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import { KraftwerkError } from './protocol.ts';
 
@@ -78,7 +78,7 @@ export function createSystem(environment: Readonly<Record<string, string | undef
 
   function writeFile(path: string, text: string, mode = 0o644): void {
     failpoint('write');
-    const temporary = `${path}.${process.pid}.tmp`;
+    const temporary = beside(path);
     const handle = fs.openSync(temporary, 'w', mode);
     try {
       fs.writeSync(handle, text);
@@ -113,6 +113,11 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     listEntries: (path: string): fs.Dirent[] => orMissing(() => fs.readdirSync(path, { withFileTypes: true })) ?? [],
     stat: (path: string): fs.Stats | null => orMissing(() => fs.lstatSync(path)),
     exists: (path: string): boolean => fs.existsSync(path),
+    /** Of the disk that holds `path`: what there is, and what a user may still write. */
+    diskSpace(path: string): { bytes: number; freeBytes: number } {
+      const { bsize, blocks, bavail } = fs.statfsSync(path);
+      return { bytes: bsize * blocks, freeBytes: bsize * bavail };
+    },
     /** Native: Node's own resolves `..` in a link's target by its letters, and so takes `a/..` of a link `a` for harmless. */
     realPath: (path: string): string | null => orMissing(() => fs.realpathSync.native(path)),
 
@@ -124,7 +129,7 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     /** For what means nothing after a reboot: whole or not there, but not durable. */
     writeVolatile(path: string, text: string): void {
       failpoint('write');
-      const temporary = `${path}.${process.pid}.tmp`;
+      const temporary = beside(path);
       fs.writeFileSync(temporary, text);
       fs.renameSync(temporary, path);
     },
@@ -140,7 +145,7 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     /** Points the symlink `path` at `target` in one step, durably. */
     pointLink(path: string, target: string): void {
       failpoint('symlink');
-      const temporary = `${path}.${process.pid}.tmp`;
+      const temporary = beside(path);
       fs.rmSync(temporary, { force: true });
       fs.symlinkSync(target, temporary);
       publish(temporary, path);
@@ -157,6 +162,33 @@ export function createSystem(environment: Readonly<Record<string, string | undef
         fs.closeSync(handle);
       }
     },
+    readStream: (path: string): fs.ReadStream => fs.createReadStream(path, { highWaterMark: 256 * 1024 }),
+    /** Renames what may be gone after a power cut. */
+    rename: (from: string, to: string): void => fs.renameSync(from, to),
+    /** A copy that may be had or not: where the disk is full, there is none. `close` tells whether it is whole. */
+    openCopy(path: string): { write(chunk: Uint8Array): void; close(): boolean } {
+      let handle: number | null = null;
+      const attempt = (body: () => void): void => {
+        try {
+          body();
+        } catch {
+          if (handle !== null) fs.closeSync(handle);
+          handle = null;
+        }
+      };
+      attempt(() => {
+        handle = fs.openSync(path, 'w', 0o600);
+      });
+      return {
+        write: (chunk) => attempt(() => handle !== null && writeFully(handle, chunk)),
+        close() {
+          const whole = handle !== null;
+          if (handle !== null) fs.closeSync(handle);
+          handle = null;
+          return whole;
+        },
+      };
+    },
     setModified: (path: string, date: Date): void => fs.utimesSync(path, date, date),
     createLink(path: string, target: string): void {
       failpoint('unpack');
@@ -164,10 +196,18 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     },
     hardLink: (from: string, to: string): void => fs.linkSync(from, to),
     setMode: (path: string, mode: number): void => fs.chmodSync(path, mode),
+    /** Of the thing itself, never of what a link leads to. */
+    setOwner: (path: string, uid: number, gid: number): void => fs.lchownSync(path, uid, gid),
+    setUmask: (mask: number): void => void process.umask(mask),
+    runsAsRoot: process.getuid?.() === 0,
 
     /** Removes a tree, read-only folders included. */
     remove(path: string): void {
       failpoint('remove');
+      if (process.getuid?.() === 0) {
+        removeAsRoot(path);
+        return;
+      }
       try {
         fs.rmSync(path, { recursive: true, force: true });
       } catch {
@@ -176,11 +216,11 @@ export function createSystem(environment: Readonly<Record<string, string | undef
       }
     },
 
-    /** Reads what a file has grown by since `offset`, at most `maxBytes`. */
+    /** Reads what a file has grown by since `offset`, at most `maxBytes`. A link is not followed: others write there. */
     readFrom(path: string, offset: number, maxBytes = 1024 * 1024): Buffer {
       return (
         orMissing(() => {
-          const handle = fs.openSync(path, 'r');
+          const handle = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
           try {
             const size = fs.fstatSync(handle).size;
             const buffer = Buffer.alloc(Math.max(0, Math.min(size - offset, maxBytes)));
@@ -279,6 +319,11 @@ export function createSystem(environment: Readonly<Record<string, string | undef
   };
 }
 
+/** Where something is made that will replace `path`. Hidden: nginx and runsvdir must not take it, not even if we die before. */
+function beside(path: string): string {
+  return `${dirname(path)}/.${basename(path)}.${process.pid}.tmp`;
+}
+
 export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** When a process started, in clock ticks since boot, so that a pid used anew is not taken for the old one; null when gone. */
@@ -303,6 +348,29 @@ function orMissing<T>(read: () => T): T | null {
 
 function writeFully(handle: number, chunk: Uint8Array): void {
   for (let offset = 0; offset < chunk.length; ) offset += fs.writeSync(handle, chunk, offset);
+}
+
+/**
+ * Removes what may belong to somebody who exchanges a folder for a link while we look into it. A folder is taken from its
+ * owner, and closed, before it is read; what stands in ours cannot be exchanged.
+ */
+function removeAsRoot(path: string): void {
+  const stat = orMissing(() => fs.lstatSync(path));
+  if (stat === null) return;
+  if (!stat.isDirectory()) {
+    fs.rmSync(path, { force: true });
+    return;
+  }
+  if (stat.uid !== 0 || (stat.mode & 0o022) !== 0) {
+    fs.lchownSync(path, 0, 0);
+    fs.chmodSync(path, 0o700);
+  }
+  for (const entry of fs.readdirSync(path, { withFileTypes: true })) {
+    if (entry.isDirectory()) removeAsRoot(`${path}/${entry.name}`);
+    else fs.rmSync(`${path}/${entry.name}`, { force: true });
+  }
+  // On a rootless node that root runs, a site may write while its folder goes.
+  fs.rmSync(path, { recursive: true, force: true, maxRetries: 3 });
 }
 
 function makeWritable(path: string): void {

@@ -1,6 +1,8 @@
 /** The virtualenv of a release: keyed by what goes into it, built once, shared by all releases with the same key. */
 import { createHash } from 'node:crypto';
 import type { SiteLayout } from './layout.ts';
+import { lendTree, makeLentFolder, takeTree } from './ownership.ts';
+import { projectCommand } from './project-command.ts';
 import { KraftwerkError, type PrepareRequest } from './protocol.ts';
 import { locateRequirement, type Requirements, readRequirements } from './requirements.ts';
 import { DEFAULT_PATH, type RunResult, type System } from './system.ts';
@@ -120,8 +122,10 @@ async function build(
   const deadline = system.nowMs() + request.pipTimeoutMs;
   const environment = buildEnvironment(system, site);
   let last = 'starting';
+  const order = { limits: request.site.limits, apart: true };
+  const before = await projectCommand(system, site, [], order);
   const run = (argv: string[]): Promise<RunResult> =>
-    system.run(argv, {
+    system.run([...before, ...argv], {
       cwd: tree,
       env: environment,
       timeoutMs: Math.max(1, deadline - system.nowMs()),
@@ -152,6 +156,10 @@ async function build(
   };
 
   progress.onProgress('creating the virtualenv');
+  makeLentFolder(system, site, temporary);
+  makeLentFolder(system, site, site.cache);
+  // setuptools writes beside what it builds.
+  if (requirements.usesTree) lendTree(system, site, tree);
   const python = `${temporary}/bin/python`;
   // Without a pip of its own: the node's is visible inside, and a copy costs three seconds.
   check(await run([request.python, '-I', '-m', 'venv', '--system-site-packages', '--without-pip', temporary]));
@@ -179,7 +187,9 @@ async function build(
     await install([...installer, 'gunicorn']);
     gunicorn = '; the node has no gunicorn, installed it into the virtualenv';
   }
-  mendScripts(system, temporary, final);
+  takeTree(system, site, temporary);
+  if (requirements.usesTree) takeTree(system, site, tree);
+  mendScripts(system, temporary, final, site.owner === null ? 0o755 : 0o750);
   if (installed.length === 0) {
     return `${requirements.texts.length === 0 ? 'none asked for' : "the node's own satisfy all"}${gunicorn}`;
   }
@@ -197,6 +207,7 @@ function buildEnvironment(system: System, site: SiteLayout): Record<string, stri
   return {
     PIP_RETRIES: '2',
     ...Object.fromEntries(passed),
+    ...(site.owner !== null && { HOME: site.cache }),
     PATH: DEFAULT_PATH,
     LANG: 'C.UTF-8',
     LC_ALL: 'C.UTF-8',
@@ -204,8 +215,8 @@ function buildEnvironment(system: System, site: SiteLayout): Record<string, stri
     PIP_NO_INPUT: '1',
     PIP_PROGRESS_BAR: 'off',
     // One project's setup.py must not reach another's wheels.
-    PIP_CACHE_DIR: `${site.notes}/cache/pip`,
-    UV_CACHE_DIR: `${site.notes}/cache/uv`,
+    PIP_CACHE_DIR: `${site.cache}/pip`,
+    UV_CACHE_DIR: `${site.cache}/uv`,
   };
 }
 
@@ -268,12 +279,12 @@ function installError(requirements: Requirements, result: RunResult): KraftwerkE
 }
 
 /** Scripts were written for the folder in which they were built. */
-function mendScripts(system: System, temporary: string, final: string): void {
+function mendScripts(system: System, temporary: string, final: string, mode: number): void {
   for (const entry of system.listEntries(`${temporary}/bin`)) {
     if (!entry.isFile()) continue;
     const path = `${temporary}/bin/${entry.name}`;
     const size = system.stat(path)?.size ?? 0;
     const text = size < 64 * 1024 ? system.readText(path) : null;
-    if (text?.includes(temporary)) system.writeFile(path, text.replaceAll(temporary, final), 0o755);
+    if (text?.includes(temporary)) system.writeFile(path, text.replaceAll(temporary, final), mode);
   }
 }

@@ -1,7 +1,8 @@
 /** What every request works with, and the steps, heartbeats and commands that a deploy is made of. */
 import type { Readable } from 'node:stream';
 import type { SiteLayout } from './layout.ts';
-import { type DeployEvent, KraftwerkError, type StepName } from './protocol.ts';
+import { projectCommand } from './project-command.ts';
+import { type DeployEvent, KraftwerkError, type Limits, type StepName } from './protocol.ts';
 import { DEFAULT_PATH, type System } from './system.ts';
 
 /** What a request works with. */
@@ -70,11 +71,14 @@ export async function runStep(
   command: string,
   cwd: string,
   environment: Readonly<Record<string, string>>,
+  limits: Limits | null,
 ): Promise<void> {
   const { system, site } = work;
   await step(work, name, async (progress) => {
     progress(command);
-    const result = await system.run(['/bin/sh', '-c', command], {
+    const order = { limits, apart: name === 'Build' };
+    const argv = await projectCommand(system, site, ['/bin/sh', '-c', command], order);
+    const result = await system.run(argv, {
       cwd,
       env: { ...environment, VIRTUAL_ENV: `${cwd}/venv`, PATH: `${cwd}/venv/bin:${DEFAULT_PATH}` },
       timeoutMs: COMMAND_LIMIT_MS,
