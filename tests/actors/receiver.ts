@@ -1,4 +1,5 @@
 /** Actor: a receiver as a real process, with a rootless node, both below one temporary folder. */
+// Long because: it starts, asks, kills and ends the real receiver in every way that a scenario needs.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
