@@ -10,6 +10,7 @@ import { makeWheel } from '../tests/actors/wheels.ts';
 import { measureBoot } from './bench-parts/gunicorn-boot.ts';
 import { type Site, startLoad, visit } from './bench-parts/http-load.ts';
 import { copyProjects } from './bench-parts/many-projects.ts';
+import { measureNodesInBoxes } from './bench-parts/nodes-in-boxes.ts';
 import { startPlainGitServer } from './bench-parts/plain-git-server.ts';
 import { formatReport, median, type Row } from './bench-parts/report.ts';
 
@@ -18,6 +19,8 @@ const { values } = parseArgs({
     json: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '10' },
     deploys: { type: 'string', default: '20' },
+    /** Nodes on other machines instead: throw-away boxes, which need root. */
+    nodes: { type: 'boolean', default: false },
   },
 });
 const ROUNDS = readCount('rounds', values.rounds);
@@ -225,6 +228,11 @@ async function main(): Promise<void> {
   const [load = 0] = loadavg();
   if (load > cpus().length / 2)
     say(`warning: other programs keep this machine busy (load ${load.toFixed(1)}): times will be too high`);
+  if (values.nodes) {
+    rows.push(...(await measureNodesInBoxes(ROUNDS, say)));
+    process.stdout.write(formatReport(rows, stepTimes, values.json));
+    return;
+  }
   say('starting a receiver and a node');
   const receiver = await startReceiver();
   const pusher = createPusher(receiver, 'bench', 'flask');

@@ -51,7 +51,7 @@ export interface SeveralBoxes {
   receiver: TestReceiver;
   alice: Pusher;
   boxes: Record<NodeName, Box>;
-  visit(name: NodeName, path?: string): Promise<{ status: number; body: string }>;
+  visit(name: NodeName, path?: string, headers?: Record<string, string>): Promise<{ status: number; body: string }>;
   /** Makes something fail or halt in the agents of a box; null: no more. */
   failAt(name: NodeName, failpoint: string | null): Promise<void>;
   /** Resolves when an agent there has halted at its failpoint. */
@@ -59,6 +59,8 @@ export interface SeveralBoxes {
   /** Ref, journal, every node's `current` and what it answers agree. @returns the version that serves */
   expectAgreement(allowed: readonly string[], names?: readonly NodeName[]): Promise<string>;
   restart(): Promise<void>;
+  /** setup-node once more, where nothing is to be changed. */
+  setUpAgain(name: NodeName): Promise<void>;
   nextVersion(): string;
   lastVersion(): string;
   cleanUp(): Promise<void>;
@@ -80,6 +82,8 @@ export async function startSeveralBoxes(disks: Partial<Record<NodeName, string>>
     otherNodes: lines.join(''),
     environments: `
   live: {nodes: [web1, web2, web3], domain: "{project}.example"}
+  one: {nodes: [web1], suffix: -one, domain: "{project}-one.example"}
+  routed: {nodes: [web1, web2, web3], router: web3, suffix: -routed, domain: "{project}-routed.example"}
   stage: {nodes: [try], suffix: -stage, domain: "{project}-stage.localhost"}
 `,
   });
@@ -96,10 +100,14 @@ export async function startSeveralBoxes(disks: Partial<Record<NodeName, string>>
   // Debian's python3 in the box is not this machine's.
   appendFileSync(join(alice.work, 'kraftwerk.yaml'), 'healthcheck: {path: /, timeout: 20}\n');
 
-  function visit(name: NodeName, path = '/'): Promise<{ status: number; body: string }> {
+  function visit(
+    name: NodeName,
+    path = '/',
+    headers: Record<string, string> = {},
+  ): Promise<{ status: number; body: string }> {
     return new Promise((resolve, reject) => {
       const host = boxes[name].address;
-      const asked = request({ host, path, headers: { Host: HOST }, agent: false, timeout: 20_000 });
+      const asked = request({ host, path, headers: { Host: HOST, ...headers }, agent: false, timeout: 20_000 });
       asked.on('response', (response) => {
         let body = '';
         response.on('data', (chunk: Buffer) => {
@@ -146,6 +154,10 @@ export async function startSeveralBoxes(disks: Partial<Record<NodeName, string>>
     },
     expectAgreement,
     restart,
+    async setUpAgain(name) {
+      const { code, stderr } = await setUpNode(receiver, boxes[name], name);
+      if (code !== 0) throw new Error(`setup-node: ${stderr}`);
+    },
     nextVersion: () => `version ${++version}`,
     lastVersion: () => `version ${version}`,
     async cleanUp() {
