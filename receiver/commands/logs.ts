@@ -138,9 +138,12 @@ async function print(context: CommandContext, target: Target, query: LogQuery): 
   return EXIT_CODES.ok;
 }
 
-/** Ends when the client goes. A client that reads slowly holds the agent back, not the receiver's memory. */
+/**
+ * Ends when the client goes. A client that reads slowly holds the agent back, not the receiver's memory. A node that is lost
+ * is told, and the others are followed on.
+ */
 async function follow(context: CommandContext, target: Target, query: LogQuery): Promise<number> {
-  const { receiver, signal, stdout } = context;
+  const { receiver, signal, stderr, stdout } = context;
   const nodes = receiver.deployer.nodesOf(target);
   const format = formatter(context, nodes.length);
   let waiting = '';
@@ -153,15 +156,21 @@ async function follow(context: CommandContext, target: Target, query: LogQuery):
     flushing = null;
     await write(stdout, chunk, signal);
   };
-  await Promise.all(
+  const ended = await Promise.allSettled(
     nodes.map((node) =>
       request(context, target, node, query, (line) => {
         waiting += format(node.name, line);
         flushing ??= flush();
         return flushing;
+      }).catch((error: unknown) => {
+        if (nodes.length > 1 && error instanceof KraftwerkError && !signal.aborted)
+          stderr.write(`warning: ${escapeForTerminal(error.message)}\n`);
+        throw error;
       }),
     ),
   );
+  const failed = ended.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
   return EXIT_CODES.ok;
 }
 

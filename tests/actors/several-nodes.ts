@@ -29,6 +29,8 @@ export async function startSeveralNodes(): Promise<SeveralNodes> {
   let version = 0;
   const receiver = await startReceiver({
     nodes: ['web2', 'web3'],
+    config: 'templates: [./templates]',
+    folders: ['templates/nodes/web2/project'],
     // Nobody is there.
     otherNodes: `  gone: {host: 127.0.0.1, port: 1, host_key: "SHA256:${'a'.repeat(43)}"}\n`,
     environments: `

@@ -68,14 +68,23 @@ export interface Load {
   bodies: Map<string, number>;
 }
 
-/** Keeps `perSecond` requests per second coming until `stop`, over new connections and kept ones in turn. */
-export function startLoad(receiver: Pick<TestReceiver, 'httpPort'>, host: string, path = '/', perSecond = 200) {
+/**
+ * Keeps `perSecond` requests per second coming until `stop`, over new connections and kept ones in turn.
+ * @param keep false: only over new ones; nginx closes kept ones when it is reloaded, and browsers ask again then
+ */
+export function startLoad(
+  receiver: Pick<TestReceiver, 'httpPort'>,
+  host: string,
+  path = '/',
+  perSecond = 200,
+  { keep = true } = {},
+) {
   const load: Load = { sent: 0, failures: [], bodies: new Map() };
   const kept = new Agent({ keepAlive: true, maxSockets: 16 });
   const open = new Set<Promise<void>>();
   const begin = performance.now();
   const ask = (): void => {
-    const agent = load.sent++ % 2 === 0 ? { agent: kept } : {};
+    const agent = load.sent++ % 2 === 0 && keep ? { agent: kept } : {};
     const asked = get(receiver, host, path, agent)
       .then(
         ({ status, body }) => {

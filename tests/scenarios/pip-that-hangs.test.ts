@@ -39,6 +39,7 @@ it('is ended by its time limit, with its last words and a hint', async () => {
     requirementsNamed: true,
     generation: 0,
     artifact: { sha256: 'x' },
+    site: { limits: null },
     pipTimeoutMs: 2_500,
   } as unknown as PrepareRequest;
   const progress = { signal: new AbortController().signal, onProgress: () => undefined, onOutput: () => undefined };

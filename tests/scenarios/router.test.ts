@@ -79,12 +79,15 @@ describe('a router', () => {
   it('loses no request while versions and domains change', async () => {
     const load = startLoad(door, HOST, '/', 100);
     for (const version of ['two', 'three']) await alice.deploy({ 'version.txt': version }, 'live');
+    const versions = await load.stop();
+    // A router whose file changes is reloaded.
+    const reload = startLoad(door, HOST, '/', 100, { keep: false });
     const domains = `${PLAIN}domain: [blog.localhost, www.localhost]\naliases: [old.localhost]\n`;
     await alice.deploy({ 'version.txt': 'four', 'kraftwerk.yaml': domains }, 'live');
-    const { failures, bodies, sent } = await load.stop();
-    expect(failures).toEqual([]);
-    expect([...bodies.keys()]).toEqual(['one', 'two', 'three', 'four']);
-    expect(sent).toBeGreaterThan(100);
+    const changed = await reload.stop();
+    expect([...versions.failures, ...changed.failures]).toEqual([]);
+    expect([...versions.bodies.keys(), ...changed.bodies.keys()]).toEqual(['one', 'two', 'three', 'three', 'four']);
+    expect(versions.sent).toBeGreaterThan(100);
     expect((await get(door, 'www.localhost')).body).toBe('four');
     const moved = await get(door, 'old.localhost', '/x?y=1');
     expect([moved.status, moved.headers.location]).toEqual([301, `http://blog.localhost:${door.httpPort}/x?y=1`]);

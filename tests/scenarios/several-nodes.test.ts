@@ -2,10 +2,11 @@
 import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { installPath } from '../../receiver/install-root.ts';
 import type { Pusher } from '../actors/pusher.ts';
 import type { TestReceiver } from '../actors/receiver.ts';
 import { HOST, NODES, type SeveralNodes, startSeveralNodes, TARGET } from '../actors/several-nodes.ts';
-import { agreement, readJournal, startLoad } from '../actors/site.ts';
+import { agreement, get, readJournal, startLoad } from '../actors/site.ts';
 
 let several: SeveralNodes;
 let receiver: TestReceiver;
@@ -40,6 +41,19 @@ it('runs the release command once, on the first node, when all nodes have built'
   const ran = NODES.filter((name) => existsSync(join(receiver.nodeAt(name).node, 'web/blog/releases/release-command')));
   expect(ran).toEqual(['try']);
   await several.expectAgreement([next]);
+});
+
+it('renders the templates of each node', async () => {
+  const builtIn = readFileSync(installPath('templates', 'project', 'nginx.conf'), 'utf8');
+  const own = builtIn.replaceAll('send_timeout 60s;', 'send_timeout 60s;\n  add_header X-Served-By web2;');
+  writeFileSync(join(receiver.folder, 'templates/nodes/web2/project/nginx.conf'), own);
+  expect((await receiver.ssh('deploy', TARGET)).code).toBe(0);
+  const served = await Promise.all(
+    NODES.map(async (name) => (await get(receiver.nodeAt(name), HOST)).headers['x-served-by']),
+  );
+  expect(served).toEqual([undefined, 'web2', undefined]);
+  rmSync(join(receiver.folder, 'templates/nodes'), { recursive: true });
+  expect((await receiver.ssh('deploy', TARGET)).code).toBe(0);
 });
 
 it('sends the artifact to each node once', async () => {

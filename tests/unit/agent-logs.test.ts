@@ -45,8 +45,8 @@ it('both slots in the order of time, each line with its release', () => {
 it('lines before the first mark belong to the release that it ends; without any mark, to the one that runs', () => {
   writeFileSync(file('a'), line('late') + line('==> v7 web ended with exit code 0'));
   writeFileSync(file('b'), line('talkative'));
-  mkdirSync(join(site.runtime, 'b.3'), { recursive: true });
-  writeFileSync(join(site.runtime, 'b.3', 'release'), 'v8\n');
+  mkdirSync(site.runtime, { recursive: true });
+  writeFileSync(site.running('b'), 'v8\n');
   expect(readLogs(system, site, QUERY).lines.map(({ release }) => release)).toEqual([7, 7, 8]);
 });
 
