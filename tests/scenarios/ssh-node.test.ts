@@ -182,8 +182,10 @@ describe.skipIf(lacking !== null)('a node behind sshd', () => {
     const seen: LoggedFields[] = [];
     const connector = connect(agent, {}, seen);
     const node = { name: 'web1', profile: { profile: 'system' }, files: null } as const;
-    const session = createSession(node, connector);
+    const opening = connector.open();
+    const session = createSession(node, { ...connector, open: () => opening });
     const request = refusal(session.request({ op: 'hello' }, { timeoutMs: 60_000 }));
+    await opening;
     const one = await talk(connector);
     const tookMs = await elapsed(async () => {
       sshd.cut();
