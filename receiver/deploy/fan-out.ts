@@ -29,7 +29,7 @@ const PREPARE_LIMIT_MS = 3 * 3_600_000;
 const REQUEST_LIMIT_MS = 120_000;
 /** A switch takes milliseconds; nginx may have to be reloaded. Who takes longer is asked again, which does no harm. */
 const ACTIVATE_LIMIT_MS = 20_000;
-const PRESENCE_LIMIT_MS = 5_000;
+const PRESENCE_LIMIT_MS = 10_000;
 const PIP_LIMIT_MS = 900_000;
 
 export interface Prepared {
