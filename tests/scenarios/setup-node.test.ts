@@ -11,7 +11,6 @@ import type { Outcome } from '../actors/ssh.ts';
 
 const INSTALL_LIMIT_MS = 400_000;
 /** The promise, of a server on which nothing is to be done. */
-const AGAIN_LIMIT_MS = 5_000;
 
 const lacking = boxesAvailable();
 
@@ -124,21 +123,14 @@ environments:
       await expect(fetch(`http://${box.address}/`)).rejects.toThrow('fetch failed');
     });
 
-    test('is left as it is by another run, which is quick', async () => {
+    // How quickly: npm run bench -- --nodes.
+    test('is left as it is by another run', async () => {
       const stamp = ['find', '/etc', '/usr/local', '/root/.ssh', '/web', '-newer', '/run/before', '-type', 'f'];
       await box.run(['touch', '/run/before']);
-      let tookMs = Number.POSITIVE_INFINITY;
-      // Other tests may keep the processors busy.
-      for (let turn = 0; turn < 2; turn++) {
-        const startedMs = performance.now();
-        const again = await setUp(box, ['--as', 'web']);
-        tookMs = Math.min(tookMs, performance.now() - startedMs);
-        expect(again.stderr).toContain('success: web is a node; nothing had to be changed');
-        expect(again).toMatchObject({ code: 0, stdout: `${line()}\n` });
-      }
+      const again = await setUp(box, ['--as', 'web']);
+      expect(again.stderr).toContain('success: web is a node; nothing had to be changed');
+      expect(again).toMatchObject({ code: 0, stdout: `${line()}\n` });
       expect(await box.run(stamp)).toBe('');
-      console.log(`setup-node on a node: ${Math.round(tookMs)} ms`);
-      expect(tookMs).toBeLessThan(AGAIN_LIMIT_MS);
     });
 
     test('puts its line into the configuration, between what is there', async () => {

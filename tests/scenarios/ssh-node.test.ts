@@ -195,7 +195,7 @@ describe.skipIf(lacking !== null)('a node behind sshd', () => {
       'node web1: the agent ended because the connection was lost without an answer',
     );
     expect((await request).code).toBe('node.lost');
-    expect(tookMs).toBeLessThan(2_000);
+    expect(tookMs).toBeLessThan(20_000);
     await waitFor('the agents to end', () => sshd.agents().length === 0);
     const next = await talk(connector);
     next.order({ op: 'echo', text: 'again' });
@@ -223,7 +223,7 @@ describe.skipIf(lacking !== null)('a node behind sshd', () => {
       message: `node web1: no connection to 127.0.0.1:${sshd.port}: connection refused`,
       reason: 'node web1 is unreachable',
     });
-    expect(tookMs).toBeLessThan(4_000);
+    expect(tookMs).toBeLessThan(9_500);
     const opened = talk(connector);
     await sshd.start();
     (await opened).channel.stdin.end();
@@ -242,7 +242,7 @@ describe.skipIf(lacking !== null)('a node behind sshd', () => {
     ]);
     expect(other.code).toBe('node.unreachable');
     // Whoever comes next is not kept waiting for the same answer.
-    expect(await elapsed(() => refusal(connector.open()))).toBeLessThan(200);
+    expect(await elapsed(() => refusal(connector.open()))).toBeLessThan(450);
     silent.close();
   });
 
