@@ -165,14 +165,15 @@ export function agreement(receiver: TestReceiver, target: string): Agreement {
   const ref = readRef(repository, row?.branch ?? 'refs/heads/master');
   const link = readCurrentLink(receiver, `${project}${environment === 'stage' ? '-stage' : ''}`);
   const journal = { release: row?.current ?? null, commit: row?.commit_id ?? null };
-  expect({ target, current: link, ref, locks: staleLocks(repository) }, 'current and ref agree with the journal').toEqual(
-    {
-      target,
-      current: journal.release,
-      ref: journal.commit,
-      locks: [],
-    },
-  );
+  expect(
+    { target, current: link, ref, locks: staleLocks(repository) },
+    'current and ref agree with the journal',
+  ).toEqual({
+    target,
+    current: journal.release,
+    ref: journal.commit,
+    locks: [],
+  });
   return journal;
 }
 
