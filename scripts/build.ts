@@ -42,6 +42,9 @@ if (major >= 24) {
 export async function buildAgent(): Promise<string> {
   return await bundle('node-agent/main.ts', 'build/agent.mjs', {
     target: 'node18',
+    // It is read at every start; its names stay, for the sake of stack traces.
+    minifyWhitespace: true,
+    minifySyntax: true,
     banner: { js: createRequireBanner },
   });
 }

@@ -1,6 +1,7 @@
 /** The configured nodes -> nodes that can be asked, whatever the way to them is. */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { NodeProfile } from '../../node-agent/protocol.ts';
 import type { Config } from '../config.ts';
 import type { NodeConfig } from '../config-nodes.ts';
@@ -44,7 +45,8 @@ export function nodeTemplates(configured: readonly string[]): (node: string) => 
 /** By name, in the order of the configuration. @throws KraftwerkError `agentKey.*` where one is reached over SSH */
 export function createNodes(options: NodesOptions): Map<string, Node> {
   const { config, templatesOf, runsAsRoot } = options;
-  const environment = inherited(options.env);
+  // Node.js compiles the agent once: its start takes a quarter less.
+  const environment = { ...inherited(options.env), NODE_COMPILE_CACHE: join(config.data, 'agent-cache') };
   const nodes = [...config.nodes.values()].map((node): [string, Node] => {
     const { name } = node;
     const profile = profileOf(node);
