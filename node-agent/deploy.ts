@@ -18,8 +18,8 @@ import {
 import { listReleases, newestBoot, pointCurrent, prune, readCurrent, readNotes } from './releases.ts';
 import { assertOwnFile, fillSite, reloadNginx, servingWorkers, swapSite, testSite, waitForHost } from './site.ts';
 import { startRelease } from './start-release.ts';
+import { syncFolder, syncTree } from './sync-tree.ts';
 import { processStart } from './system.ts';
-import { syncFolder } from './virtualenv.ts';
 import { runStep, type Work } from './work.ts';
 
 /**
@@ -74,7 +74,9 @@ async function build(request: PrepareRequest, work: Work, reused: boolean): Prom
   // Kept beside the release: what nginx is to be given when this one is activated.
   system.writeIfChanged(`${site.releaseNotes(request.release)}/site`, siteText);
   system.writeIfChanged(`${site.releaseNotes(request.release)}/run`, request.site.run, 0o700);
-  const durable = syncFolder(system, site.site);
+  // With the first deploy comes all that is around the tree.
+  const first = readCurrent(system, site) === null;
+  const durable = first ? syncFolder(system, site.site) : syncTree(system, site.release(request.release));
   durable.catch(() => undefined);
   return { durable };
 }

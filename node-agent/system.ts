@@ -121,6 +121,16 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     /** Native: Node's own resolves `..` in a link's target by its letters, and so takes `a/..` of a link `a` for harmless. */
     realPath: (path: string): string | null => orMissing(() => fs.realpathSync.native(path)),
 
+    /** Makes a file or folder durable, beside other work. */
+    async sync(path: string): Promise<void> {
+      const handle = await fs.promises.open(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
+      try {
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+    },
+
     makeFolder(path: string, mode = 0o755): void {
       failpoint('mkdir');
       fs.mkdirSync(path, { recursive: true, mode });

@@ -5,6 +5,7 @@ import { lendTree, makeLentFolder, takeTree } from './ownership.ts';
 import { projectCommand } from './project-command.ts';
 import { KraftwerkError, type PrepareRequest } from './protocol.ts';
 import { locateRequirement, type Requirements, readRequirements } from './requirements.ts';
+import { syncFolder } from './sync-tree.ts';
 import { DEFAULT_PATH, type RunResult, type System } from './system.ts';
 
 export interface Virtualenv {
@@ -67,17 +68,6 @@ export async function ensureVirtualenv(
     system.remove(temporary);
     throw error;
   }
-}
-
-/** Makes everything below a folder durable with one call of syncfs. */
-export async function syncFolder(system: System, folder: string): Promise<void> {
-  const result = await system.run(['sync', '-f', folder], {
-    cwd: '/',
-    env: { PATH: DEFAULT_PATH },
-    timeoutMs: 120_000,
-  });
-  if (result.code !== 0)
-    throw new KraftwerkError('node.disk', `cannot write ${folder} to the disk: ${result.tail.join(' ')}`);
 }
 
 function readTreeRequirements(system: System, request: PrepareRequest, tree: string): Requirements {

@@ -153,6 +153,9 @@ export function createDeployer(options: DeployerOptions) {
       id = beginDeploy(order);
       onBegin(id);
       failpoint('begun');
+      // Moved meanwhile, or its disk is full: that must come out before anything is switched. The site boots meanwhile.
+      const locked = refs.prepare(refMoves(order));
+      locked.catch(() => undefined);
       await ensureArtifact(order, signal);
       const routable = routes.test(target, spec);
       routable.catch(() => undefined);
@@ -170,8 +173,7 @@ export function createDeployer(options: DeployerOptions) {
           { next: { release, boot: result.boot }, previous: result.previous },
         ]),
       );
-      // Moved meanwhile, or its disk is full: that must come out before anything is switched.
-      await refs.prepare(refMoves(order));
+      await locked;
       journal.setPhase(id, 'activating', switches);
       failpoint('activating');
       await activateAll(site, sessions, switches, (count) => failpoint(`switched-${count}`));
