@@ -36,6 +36,16 @@ export function readService(system: System, folder: string): ServiceState {
   };
 }
 
+/**
+ * Pids of what a process has started, ended ones that it has not waited for included. The kernel's own list: to look through
+ * all of /proc costs the more the busier the machine is.
+ * @see proc(5), /proc/PID/task/TID/children; gunicorn's master has one thread
+ */
+export function childrenOf(system: System, pid: number): number[] {
+  const words = (system.readText(`/proc/${pid}/task/${pid}/children`) ?? '').split(' ');
+  return words.filter((word) => word !== '').map(Number);
+}
+
 /** One letter of runsv's control protocol: u, d, o, t, k. */
 export function control(system: System, folder: string, letter: 'u' | 'd' | 'o' | 't' | 'k' | 'x'): boolean {
   return system.writeFifo(`${folder}/supervise/control`, letter);

@@ -3,7 +3,7 @@ import { waitForHealth } from './health.ts';
 import { type SiteLayout, type Slot, slotOf, socketFromRoot } from './layout.ts';
 import { hasEndMark, lastWords, linesSince, logEnd } from './logs.ts';
 import { makeSocketFolder } from './ownership.ts';
-import { drain, readService, startTrial, stopSlot, waitForSlots, waitUntil } from './processes.ts';
+import { childrenOf, drain, readService, startTrial, stopSlot, waitForSlots, waitUntil } from './processes.ts';
 import { type BootName, KraftwerkError, type PrepareRequest, parseBootName } from './protocol.ts';
 import { newestBoot, readCurrent } from './releases.ts';
 import { processStart, type System } from './system.ts';
@@ -88,10 +88,8 @@ function watchProcess(system: System, folder: string, pid: number): () => boolea
   return () => {
     const now = readService(system, folder);
     if (now.state !== 'run' || now.pid !== pid) return false;
-    const workers = (system.readText(`/proc/${pid}/task/${pid}/children`) ?? '')
-      .split(' ')
-      .filter((word) => word !== '');
-    const dead = workers.length > 0 && workers.every((worker) => processStart(Number(worker)) === null);
+    const workers = childrenOf(system, pid);
+    const dead = workers.length > 0 && workers.every((worker) => processStart(worker) === null);
     deadSince = dead ? (deadSince ?? system.nowMs()) : null;
     return deadSince === null || system.nowMs() - deadSince < DEAD_WORKERS_MS;
   };

@@ -2,7 +2,7 @@
 import { cpus, freemem, loadavg, networkInterfaces, totalmem } from 'node:os';
 import { type NodeLayout, type SiteLayout, SLOTS, siteLayout, slotOf } from './layout.ts';
 import { slotRelease } from './logs.ts';
-import { readService } from './processes.ts';
+import { childrenOf, readService } from './processes.ts';
 import type { HelloResult, InstanceName, InstanceStatus, ProcessStatus } from './protocol.ts';
 import { listReleases, readCurrent } from './releases.ts';
 import { listRoutes } from './route.ts';
@@ -14,20 +14,14 @@ export function readInstances(
   instances: readonly InstanceName[],
   memory: boolean,
 ): InstanceStatus[] {
-  const children = childrenByParent(system);
-  return instances.map((instance) => readInstance(system, siteLayout(node, instance), children, memory));
+  return instances.map((instance) => readInstance(system, siteLayout(node, instance), memory));
 }
 
-function readInstance(
-  system: System,
-  site: SiteLayout,
-  children: ReadonlyMap<number, readonly number[]>,
-  memory: boolean,
-): InstanceStatus {
+function readInstance(system: System, site: SiteLayout, memory: boolean): InstanceStatus {
   const current = readCurrent(system, site);
   const processes = SLOTS.map((slot): ProcessStatus => {
     const service = readService(system, site.slot(slot));
-    const workers = service.pid === 0 ? [] : (children.get(service.pid) ?? []);
+    const workers = service.pid === 0 ? [] : childrenOf(system, service.pid);
     return {
       name: 'web',
       slot,
@@ -47,6 +41,7 @@ function readInstance(
     instance: site.instance,
     current,
     stopped: system.exists(site.stopped),
+    maintenance: system.exists(site.maintenance),
     releases: listReleases(system, site),
     processes,
   };
@@ -70,17 +65,6 @@ export function describeNode(system: System, node: NodeLayout, agentVersion: str
     ),
     routes: listRoutes(system, node),
   };
-}
-
-function childrenByParent(system: System): Map<number, number[]> {
-  const result = new Map<number, number[]>();
-  for (const name of system.list('/proc')) {
-    if (!/^[0-9]+$/.test(name)) continue;
-    const stat = system.readText(`/proc/${name}/stat`);
-    const parent = Number(stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[1] ?? 0);
-    result.set(parent, [...(result.get(parent) ?? []), Number(name)]);
-  }
-  return result;
 }
 
 /** Proportional set size: shared pages count once over all that share them, so that sums are true. */

@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { waitFor } from '../tests/actors/processes.ts';
 import { createPusher, type Pusher } from '../tests/actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../tests/actors/receiver.ts';
-import { makeWheel } from '../tests/actors/wheels.ts';
+import { fetchWheels, makeWheel } from '../tests/actors/wheels.ts';
 import { measureBoot } from './bench-parts/gunicorn-boot.ts';
 import { type Site, startLoad, visit } from './bench-parts/http-load.ts';
 import { copyProjects } from './bench-parts/many-projects.ts';
@@ -19,6 +19,8 @@ const { values } = parseArgs({
     json: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '10' },
     deploys: { type: 'string', default: '20' },
+    /** Pushes and commands alone: what is tried again and again while something is made faster. */
+    short: { type: 'boolean', default: false },
     /** Nodes on other machines instead: throw-away boxes, which need root. */
     nodes: { type: 'boolean', default: false },
   },
@@ -233,6 +235,7 @@ async function main(): Promise<void> {
     process.stdout.write(formatReport(rows, stepTimes, values.json));
     return;
   }
+  fetchWheels();
   say('starting a receiver and a node');
   const receiver = await startReceiver();
   const pusher = createPusher(receiver, 'bench', 'flask');
@@ -257,17 +260,21 @@ def index():
     const site = { port: receiver.httpPort, host: 'bench-stage.localhost' };
     say(`${ROUNDS} rounds: plain push, push, boot`);
     await comparePushes(receiver, pusher, site, folder);
-    say(`${DEPLOYS} deploys at 200 requests a second`);
-    await deployUnderLoad(receiver, pusher, site);
+    if (!values.short) {
+      say(`${DEPLOYS} deploys at 200 requests a second`);
+      await deployUnderLoad(receiver, pusher, site);
+    }
     say('commands');
     await measureCommand(receiver, ['whoami'], 40);
     await measureCommand(receiver, ['status', 'bench/stage'], 100);
-    say('changed requirements, rollback');
-    await measureOtherDeploys(receiver, pusher);
-    say(`a tree of ${TREE_FILES} files`);
-    await measureLargeTree(receiver);
-    say(`idle, with ${PROJECTS} projects`);
-    await measureIdle(receiver);
+    if (!values.short) {
+      say('changed requirements, rollback');
+      await measureOtherDeploys(receiver, pusher);
+      say(`a tree of ${TREE_FILES} files`);
+      await measureLargeTree(receiver);
+      say(`idle, with ${PROJECTS} projects`);
+      await measureIdle(receiver);
+    }
     process.stdout.write(formatReport(rows, stepTimes, values.json));
   } finally {
     say('cleaning up');
