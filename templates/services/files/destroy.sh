@@ -1,0 +1,3 @@
+<%~ include('services/functions.sh', it) %>
+<%~ include('services/folders.sh', it) %>
+folder_destroy "$site/uploads"

@@ -1,0 +1,3 @@
+<%~ include('services/functions.sh', it) %>
+<%~ include('services/units.sh', it) %>
+remove_own memcached
