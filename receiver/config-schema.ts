@@ -1,6 +1,7 @@
 // The keys of the admin's configuration, those that work so far. Pure.
 import { z } from 'zod';
 import { PROJECT_PATTERN } from '../node-agent/protocol.ts';
+import { backupsSchema } from './config-backups.ts';
 import { findHostnameProblem } from './hostname.ts';
 import { PROVIDER_NAMES } from './providers/provider.ts';
 import { joinChoices, keyNouns } from './yaml-validate.ts';
@@ -88,6 +89,8 @@ const environment = z.strictObject(
     ).optional(),
     fast_forward_only: z.boolean({ error: 'expected true or false' }).optional(),
     limits: limits.optional(),
+    protected: z.boolean({ error: 'expected true or false' }).optional(),
+    backups: backupsSchema.optional(),
   },
   { error: wrongMapping('{nodes: [NODE], …}') },
 );

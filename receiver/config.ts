@@ -2,6 +2,7 @@
 import os from 'node:os';
 import path from 'node:path';
 import { type AbsolutePath, type EnvironmentName, KraftwerkError } from '../node-agent/protocol.ts';
+import { type BackupsConfig, checkBackups, readBackups } from './config-backups.ts';
 import { checkNodes, type NodeConfig, readNode } from './config-nodes.ts';
 import { configSchema, type WrittenConfig } from './config-schema.ts';
 import { parsePublicKey } from './keys.ts';
@@ -26,6 +27,10 @@ export interface EnvironmentConfig {
   branch: string | null;
   fastForwardOnly: boolean;
   limits: LimitsConfig | null;
+  /** Data is replaced there only with `--confirm`. */
+  protected: boolean;
+  /** Null: none are made by themselves. */
+  backups: BackupsConfig | null;
 }
 
 export interface Config {
@@ -82,6 +87,9 @@ export function parseConfig(text: string, context: ConfigContext): Config {
     found.push({ ...(source.has(at) ? source.valuePlace(at) : source.keyPlace(at)), message });
   checkNodes(value.nodes, (folder) => toAbsolute(folder, context), report);
   checkReferences(value, report);
+  for (const [name, { backups }] of Object.entries(value.environments)) {
+    if (backups) checkBackups(name, backups, report);
+  }
   const admins = value.admins.flatMap((entry, index) => readAdmin(entry, ['admins', index], context, report));
   const templates = (value.templates ?? []).map((folder, index) => {
     const absolute = toAbsolute(folder, context);
@@ -132,6 +140,8 @@ function toEnvironment(name: string, written: WrittenConfig['environments'][stri
     branch: written.branch ?? null,
     fastForwardOnly: written.fast_forward_only ?? false,
     limits: toLimits(written.limits),
+    protected: written.protected ?? false,
+    backups: readBackups(written.backups),
   });
 }
 

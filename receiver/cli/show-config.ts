@@ -1,5 +1,6 @@
 // kraftwerk show-config: the receiver's configuration as it is understood, defaults included.
 import { type EnvironmentConfig, readSurroundings } from '../config.ts';
+import { type BackupsConfig, readCopyCredentials } from '../config-backups.ts';
 import type { NodeConfig } from '../config-nodes.ts';
 import { printPairs } from '../print-table.ts';
 import { loadConfig } from './find-config.ts';
@@ -7,7 +8,10 @@ import { parseOptions } from './parse-options.ts';
 
 export async function run(argv: string[]): Promise<number> {
   const { values } = parseOptions('show-config', argv, { config: { type: 'string' }, json: { type: 'boolean' } });
-  const config = loadConfig(values.config, readSurroundings());
+  const surroundings = readSurroundings();
+  const config = loadConfig(values.config, surroundings);
+  // What the receiver would refuse to start with is no valid configuration here either.
+  readCopyCredentials(config, surroundings.env);
   const shown = {
     file: config.file,
     data: config.data,
@@ -52,9 +56,30 @@ function showNode(node: NodeConfig): object {
 }
 
 function showEnvironment(environment: Omit<EnvironmentConfig, 'name'>): object {
-  const { nodes, router, suffix, domain, branch, fastForwardOnly, limits } = environment;
+  const { nodes, router, suffix, domain, branch, fastForwardOnly, limits, backups } = environment;
   const shown = limits && { memory_bytes: limits.memoryBytes, processes: limits.processes };
-  return { nodes, router, suffix, domain, branch, fast_forward_only: fastForwardOnly, limits: shown };
+  return {
+    nodes,
+    router,
+    suffix,
+    domain,
+    branch,
+    fast_forward_only: fastForwardOnly,
+    limits: shown,
+    protected: environment.protected,
+    backups: backups && showBackups(backups),
+  };
+}
+
+function showBackups({ schedule, keep, services, drill, copy }: BackupsConfig): object {
+  const shown = copy && {
+    bucket: copy.bucket,
+    prefix: copy.prefix,
+    endpoint: copy.endpoint,
+    region: copy.region,
+    path_style: copy.pathStyle,
+  };
+  return { schedule, keep, services: services ?? 'all', drill: drill ?? 'never', copy: shown };
 }
 
 function formatFields(fields: object): string {

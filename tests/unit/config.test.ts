@@ -45,6 +45,8 @@ const PLAIN = {
   branch: null,
   fastForwardOnly: false,
   limits: null,
+  protected: false,
+  backups: null,
 };
 
 test('defaults', () => {
