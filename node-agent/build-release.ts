@@ -67,14 +67,7 @@ async function fillRelease(request: PrepareRequest, work: Work, tree: string, co
     }
   }
   const compiled = compiler.compile(tree);
-  await step(work, 'Services', async () => {
-    const detail = await setUpServices(system, site, request.services, {
-      override: request.override,
-      signal: work.signal,
-      onOutput: (line) => work.emit({ event: 'output', step: 'Services', line }),
-    });
-    return { detail, quiet: request.services.length === 0 };
-  });
+  await setUpServices(request, work);
   const later = await compiled;
   stopIfGone(work, 'Services');
 

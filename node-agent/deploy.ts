@@ -1,6 +1,7 @@
 /** The story of one release on one node: prepare it, activate it, retire what it replaces, or abandon it. */
 import { buildRelease } from './build-release.ts';
 import { compileLater } from './compile.ts';
+import { endJobs } from './jobs.ts';
 import { SLOTS, type Slot, slotOf } from './layout.ts';
 import { slotRelease } from './logs.ts';
 import { allowStart, control, drain, ensureSlots, readService, stopSlot, waitUntil } from './processes.ts';
@@ -15,11 +16,13 @@ import {
   type RetireRequest,
   type Serving,
 } from './protocol.ts';
+import type { WrittenVariables } from './protocol-data.ts';
 import { listReleases, newestBoot, pointCurrent, prune, readCurrent, readNotes } from './releases.ts';
+import { readWritten, writeRun } from './service-variables.ts';
+import { setUpServices } from './services.ts';
 import { assertOwnFile, fillSite, reloadNginx, servingWorkers, swapSite, testSite, waitForHost } from './site.ts';
 import { startRelease } from './start-release.ts';
 import { syncFolder, syncTree } from './sync-tree.ts';
-import { processStart } from './system.ts';
 import { runStep, type Work } from './work.ts';
 
 /**
@@ -42,10 +45,13 @@ export async function prepare(request: PrepareRequest, work: Work): Promise<Prep
         'Release',
         request.releaseCommand,
         site.release(release),
-        request.environment,
+        { ...request.environment, ...readWritten(system, site, withVariables(request)) },
         request.site.limits,
       );
     if (part === 'build' || part === 'release') return null;
+    // Links that were made since the tree was built have brought theirs.
+    if (part === 'boot' && request.linked.length > 0)
+      writeRun(system, site, release, request.site.run, readWritten(system, site, withVariables(request)));
     const boot = await startRelease(request, work);
     await built?.durable;
     return {
@@ -63,17 +69,22 @@ export async function prepare(request: PrepareRequest, work: Work): Promise<Prep
   }
 }
 
+function withVariables({ services, linked }: PrepareRequest): WrittenVariables {
+  return [...services, ...linked];
+}
+
 /** The release's tree, and what nginx and runit are to be given. `durable`: when all of it is on disk. */
 async function build(request: PrepareRequest, work: Work, reused: boolean): Promise<{ durable: Promise<void> }> {
   const { system, site } = work;
   assertOwnFile(system, site);
   ensureSlots(system, site, request.site);
-  if (!reused) await buildRelease(request, work);
+  if (reused) await setUpServices(request, work);
+  else await buildRelease(request, work);
   const siteText = fillSite(system, site.node, request.site.site, work.httpPort);
   if (system.readText(site.nginxSite) !== siteText) await testSite(system, site, siteText);
   // Kept beside the release: what nginx is to be given when this one is activated.
   system.writeIfChanged(`${site.releaseNotes(request.release)}/site`, siteText);
-  system.writeIfChanged(`${site.releaseNotes(request.release)}/run`, request.site.run, 0o700);
+  writeRun(system, site, request.release, request.site.run, readWritten(system, site, withVariables(request)));
   // With the first deploy comes all that is around the tree.
   const first = readCurrent(system, site) === null;
   const durable = first ? syncFolder(system, site.site) : syncTree(system, site.release(request.release));
@@ -184,9 +195,8 @@ function runningReleases({ system, site }: Work): number[] {
 /** Takes back what an unfinished deploy has left: jobs, trial, tree, and the switch itself where the receiver says so. */
 export async function abandon(request: AbandonRequest, work: Work): Promise<void> {
   const { system, site } = work;
-  const [pid, start] = (system.readText(site.job) ?? '').trim().split(' ');
-  // A killed agent's children go on without it; the pid alone may by now be another's.
-  if (pid !== undefined && start && processStart(Number(pid)) === start) system.signal(-Number(pid), 'SIGKILL');
+  // A killed agent's children go on without it.
+  endJobs(system, site);
   if (request.restore !== null) await restore(work, request.restore);
   await takeBack(work, request.keep);
 }

@@ -5,6 +5,8 @@ import { KraftwerkError, LIMITS } from './protocol.ts';
 export type Input = ReturnType<typeof openInput>;
 
 const NEWLINE = 10;
+/** So much may wait to be read; more when there is no whole line in it yet. */
+const WAITING_BYTES = 256 * 1024;
 
 export function openInput(stream: Readable) {
   const gone = new AbortController();
@@ -38,6 +40,8 @@ export function openInput(stream: Readable) {
   stream.on('data', (chunk: Buffer) => {
     buffered = buffered.length === 0 ? chunk : Buffer.concat([buffered, chunk]);
     feedArtifact();
+    // Whoever sends frames faster than they are used has to wait.
+    if (artifact === null && buffered.length > WAITING_BYTES && buffered.includes(NEWLINE)) stream.pause();
     wake();
   });
   for (const event of ['end', 'close', 'error']) stream.on(event, end);
@@ -48,7 +52,7 @@ export function openInput(stream: Readable) {
     /** The next line without its end; null after the last. What is left of an artifact is dropped. @throws KraftwerkError `protocol.invalid` */
     async readLine(): Promise<string | null> {
       artifact?.sink.destroy();
-      stream.resume();
+      if (buffered.length <= WAITING_BYTES || !buffered.includes(NEWLINE)) stream.resume();
       for (let from = 0; ; ) {
         const at = buffered.indexOf(NEWLINE, from);
         if (at !== -1) {

@@ -50,6 +50,8 @@ export function siteLayout(node: NodeLayout, instance: InstanceName) {
     /** The agent's own notes about the site. */
     notes,
     stopped: `${notes}/stopped`,
+    /** The page that all visitors get while it is there: nginx looks. */
+    maintenance: `${site}/maintenance.html`,
     /** Of pip and other tools of a build. A site's own: one project's setup.py must not reach another's wheels. */
     cache: owner === null ? `${notes}/cache` : `${site}/.cache`,
     /** Sockets and other things that do not survive a reboot. */

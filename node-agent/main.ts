@@ -2,13 +2,18 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { handleData, handleReading, isReading } from './data-requests.ts';
 import { abandon, activate, prepare, retire } from './deploy.ts';
+import { isDestroyed } from './destroy.ts';
+import { listDumps } from './dumps.ts';
 import { openNode, openSite } from './folders.ts';
 import { type Input, openInput } from './input.ts';
 import { nodeLayout, siteLayout } from './layout.ts';
 import { followLogs, readLogs } from './logs.ts';
 import { stopRunsvdir } from './processes.ts';
-import { type AgentEvent, type AgentRequest, KraftwerkError, parseRequest, toWireError } from './protocol.ts';
+import { type AgentEvent, KraftwerkError, type RestResult, toWireError } from './protocol.ts';
+import { parseFrame } from './protocol-data.ts';
+import { type AgentRequest, parseRequest } from './requests.ts';
 import { route } from './route.ts';
 import { setRunning } from './running.ts';
 import { ensureNode, readNodePort } from './site.ts';
@@ -19,6 +24,11 @@ import type { Work } from './work.ts';
 const LOCK_WAIT_S = 3_700;
 /** What needs no nginx: a deploy is settled though the machine's own is down. */
 const TAKING_BACK: readonly AgentRequest['op'][] = ['abandon', 'retire', 'stop'];
+/** Nor do these: data and commands come before the pages that show them. */
+const WITHOUT_NGINX: readonly AgentRequest['op'][] = [
+  ...['logs', 'export', 'run', 'variables', 'health', 'dump', 'drop-dumps', 'prove', 'import', 'load', 'destroy'],
+  ...['set-up', 'link-key', 'link-accept', 'link'],
+] as AgentRequest['op'][];
 
 async function main(): Promise<void> {
   const system = createSystem(process.env);
@@ -26,6 +36,7 @@ async function main(): Promise<void> {
   process.stdout.on('error', () => undefined);
   const input = openInput(process.stdin);
   const lock = createSiteLock(system);
+  const version = fileIdentity(system);
   // What waits for a reader stays small: whoever sends much awaits it.
   const send = async (event: AgentEvent): Promise<void> => {
     if (process.stdout.write(`${JSON.stringify(event)}\n`) || input.gone.aborted) return;
@@ -37,7 +48,7 @@ async function main(): Promise<void> {
       if (line === null) break;
       const request = parseRequest(line);
       system.begin(request.op);
-      void send({ event: 'result', ok: true, value: await handle(request, { system, lock, input, send }) });
+      void send({ event: 'result', ok: true, value: await handle(request, { system, lock, input, send, version }) });
     } catch (error) {
       void send({ event: 'result', ok: false, error: toWireError(asKraftwerkError(error)) });
     }
@@ -46,23 +57,32 @@ async function main(): Promise<void> {
 }
 
 interface Session {
+  /** Of the file that this agent was started from. */
+  version: string;
   system: System;
   lock: SiteLock;
   input: Input;
   send(event: AgentEvent): Promise<void>;
 }
 
-async function handle(request: AgentRequest, { system, lock, input, send }: Session): Promise<unknown> {
+async function handle(request: AgentRequest, { system, lock, input, send, version }: Session): Promise<unknown> {
+  if (request.op === 'rest') {
+    lock.release();
+    system.forget();
+    process.chdir('/');
+    return { current: version === fileIdentity(system) } satisfies RestResult;
+  }
   const node = nodeLayout(request.node);
   if (request.op === 'status' && !system.exists(node.runtime)) return { instances: [] };
   openNode(system, node);
   // Sockets are named relative to the root: their paths must fit into 107 bytes.
   process.chdir(node.root);
   if (request.op === 'status') return { instances: readInstances(system, node, request.instances, request.memory) };
+  if (request.op === 'dumps') return listDumps(system, node, request.instance);
   if (request.op === 'shutdown')
     return withLock(system, `${node.runtime}/.node.lock`, () => stopRunsvdir(system, node, 15_000));
   const httpPort =
-    request.op === 'logs' || (node.profile.profile === 'system' && TAKING_BACK.includes(request.op))
+    WITHOUT_NGINX.includes(request.op) || (node.profile.profile === 'system' && TAKING_BACK.includes(request.op))
       ? node.httpPort
       : (readNodePort(system, node, request.files) ??
         (await withLock(system, `${node.runtime}/.node.lock`, () => ensureNode(system, node, request.files))));
@@ -85,11 +105,19 @@ async function handle(request: AgentRequest, { system, lock, input, send }: Sess
     // Only what serves nobody yet is given up when the other side goes; what has begun to change what serves is finished.
     signal: input.gone,
     locked: (body) => withLock(system, site.lock, body),
+    lockedAt: (path, body) => withLock(system, path, body),
+    readFrame: async () => {
+      const line = await input.readLine();
+      return line === null ? null : parseFrame(line);
+    },
+    sendData: (stream, bytes) => send({ event: 'data', stream, data: Buffer.from(bytes).toString('base64') }),
+    taken: (bytes) => void send({ event: 'taken', bytes }),
     receiveArtifact: (bytes) => {
       void send({ event: 'send' });
       return input.readBytes(bytes);
     },
   };
+  if (isReading(request)) return handleReading(request, work);
   if (request.op === 'retire') {
     lock.release();
     return retire(request, work);
@@ -97,7 +125,12 @@ async function handle(request: AgentRequest, { system, lock, input, send }: Sess
   // Kept for the requests that follow in this session; it goes when the agent ends.
   await lock.take(site.lock);
   if (request.op === 'ready') return null;
-  await openSite(system, site);
+  // What is left of a destroyed site is dropped without making it again.
+  if (request.op === 'destroy' && isDestroyed(system, site)) {
+    system.remove(site.lock);
+    return null;
+  }
+  if (request.op !== 'drop-dumps') await openSite(system, site);
   switch (request.op) {
     case 'prepare':
       return prepare(request, work);
@@ -108,6 +141,8 @@ async function handle(request: AgentRequest, { system, lock, input, send }: Sess
     case 'stop':
     case 'start':
       return setRunning(request, work);
+    default:
+      return handleData(request, work);
   }
 }
 
@@ -157,6 +192,12 @@ function agentVersion(system: System): string {
   return createHash('sha256')
     .update(system.readBytes(fileURLToPath(import.meta.url)) ?? '')
     .digest('hex');
+}
+
+/** Another one when the receiver has put another agent in its place: it renames the new file there. */
+function fileIdentity(system: System): string {
+  const stat = system.stat(fileURLToPath(import.meta.url));
+  return `${stat?.ino} ${stat?.mtimeMs}`;
 }
 
 function asKraftwerkError(error: unknown): KraftwerkError {

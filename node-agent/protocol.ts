@@ -1,6 +1,6 @@
 /**
- * The contract between receiver and agent: names, errors, requests and events, and the parsers of each.
- * All that receiver/ may import from node-agent/.
+ * The contract between receiver and agent: names, errors, events, the requests about releases and nodes, and the parsers of
+ * each. With `protocol-data.ts` (services and their data) and `requests.ts` (all of them) all that receiver/ may import.
  */
 // Long because: both sides must be able to read the whole contract on one page.
 declare const brand: unique symbol;
@@ -111,12 +111,12 @@ export function fromWireError(wire: WireError): KraftwerkError {
 /** Where a value stands in a request, for the error message: `prepare.artifact.sha256`. */
 export type Parser<T> = (value: unknown, where: string) => T;
 
-function refuse(where: string, expected: string, value: unknown): never {
+export function refuse(where: string, expected: string, value: unknown): never {
   const got = JSON.stringify(value)?.slice(0, 60) ?? typeof value;
   throw new KraftwerkError('protocol.invalid', `${where}: expected ${expected}, got ${got}`);
 }
 
-function pattern<T extends string>(regex: RegExp, expected: string): Parser<T> {
+export function pattern<T extends string>(regex: RegExp, expected: string): Parser<T> {
   return (value, where) =>
     typeof value === 'string' && regex.test(value) ? (value as T) : refuse(where, expected, value);
 }
@@ -151,30 +151,30 @@ export const parseTreePath: Parser<TreePath> = (value, where) => {
   return good ? (value as TreePath) : refuse(where, 'a relative path inside the project', value);
 };
 
-const parseString: Parser<string> = (value, where) =>
+export const parseString: Parser<string> = (value, where) =>
   typeof value === 'string' && !value.includes('\0') ? value : refuse(where, 'text without NUL', value);
-const parseBoolean: Parser<boolean> = (value, where) =>
+export const parseBoolean: Parser<boolean> = (value, where) =>
   typeof value === 'boolean' ? value : refuse(where, 'true or false', value);
 
-function integer(min: number, max: number): Parser<number> {
+export function integer(min: number, max: number): Parser<number> {
   return (value, where) =>
     Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max
       ? (value as number)
       : refuse(where, `a whole number from ${min} to ${max}`, value);
 }
 
-function oneOf<const T extends string>(...choices: readonly T[]): Parser<T> {
+export function oneOf<const T extends string>(...choices: readonly T[]): Parser<T> {
   return (value, where) => (choices.includes(value as T) ? (value as T) : refuse(where, choices.join(' or '), value));
 }
 
-function list<T>(item: Parser<T>, max: number): Parser<readonly T[]> {
+export function list<T>(item: Parser<T>, max: number): Parser<readonly T[]> {
   return (value, where) =>
     Array.isArray(value) && value.length <= max
       ? value.map((entry, index) => item(entry, `${where}[${index}]`))
       : refuse(where, `a list of at most ${max}`, value);
 }
 
-function nullable<T>(inner: Parser<T>): Parser<T | null> {
+export function nullable<T>(inner: Parser<T>): Parser<T | null> {
   return (value, where) => (value === null ? null : inner(value, where));
 }
 
@@ -182,7 +182,7 @@ type Shape = Record<string, Parser<unknown>>;
 type ShapeOf<S extends Shape> = { readonly [K in keyof S]: ReturnType<S[K]> };
 
 /** An object with exactly the keys of `shape`. */
-function object<S extends Shape>(shape: S): Parser<ShapeOf<S>> {
+export function object<S extends Shape>(shape: S): Parser<ShapeOf<S>> {
   return (value, where) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(where, 'an object', value);
     const given = value as Record<string, unknown>;
@@ -194,8 +194,8 @@ function object<S extends Shape>(shape: S): Parser<ShapeOf<S>> {
   };
 }
 
-const VARIABLE_PATTERN = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
-const parseVariables: Parser<Readonly<Record<string, string>>> = (value, where) => {
+export const VARIABLE_PATTERN = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
+export const parseVariables: Parser<Readonly<Record<string, string>>> = (value, where) => {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(where, 'variables', value);
   for (const [name, text] of Object.entries(value as object)) {
     if (!VARIABLE_PATTERN.test(name)) refuse(`${where}.${name}`, 'the name of a variable', name);
@@ -206,8 +206,8 @@ const parseVariables: Parser<Readonly<Record<string, string>>> = (value, where) 
 
 // ---------------------------------------------------------------- requests
 
-const parseReleaseNumber = integer(1, 1_000_000);
-const parseScript = parseString;
+export const parseReleaseNumber = integer(1, 1_000_000);
+export const parseScript = parseString;
 
 const parseRootlessProfile = object({
   profile: oneOf('rootless'),
@@ -276,15 +276,23 @@ const parseHealthcheck = object({
 });
 export type HealthcheckRequest = ReturnType<typeof parseHealthcheck>;
 
-const parseServiceRequest = object({
+export const parseVariableName: Parser<string> = pattern(VARIABLE_PATTERN, 'the name of a variable');
+
+export const parseServiceRequest = object({
   name: parseServiceName,
+  /** Debian packages that the node must have, and units that come with them and are not wanted. A rootless node installs none. */
+  packages: list(pattern<string>(/^[a-z0-9][a-z0-9+.-]{1,100}$/, 'a Debian package'), 50),
+  disable: list(pattern<string>(/^[A-Za-z0-9][A-Za-z0-9@_.-]{0,100}\.(?:service|socket|timer)$/, 'a unit'), 50),
   setup: parseScript,
+  /** For its scripts. */
   environment: parseVariables,
+  /** Variables that its scripts write on the node and that the site gets; not those that somebody else gives. */
+  written: list(parseVariableName, 50),
 });
 export type ServiceRequest = ReturnType<typeof parseServiceRequest>;
 
 /** What one site may use at most; null: as much as there is. A system node heeds it. */
-const parseLimits = object({
+export const parseLimits = object({
   /** Of each of its web processes with its workers, and of each command that is run for it. */
   memoryBytes: nullable(integer(1024 * 1024, Number.MAX_SAFE_INTEGER)),
   processes: nullable(integer(10, 1_000_000)),
@@ -295,7 +303,10 @@ export type Limits = ReturnType<typeof parseLimits>;
 const parseSiteFiles = object({
   /** nginx's file for the site. */
   site: parseString,
-  /** Starts the release's web process; `$1` is the socket's path, relative to the release where the root may be long. */
+  /**
+   * Starts the release's web process; `$1` is the socket's path, relative to the release where the root may be long. The line
+   * `WRITTEN_VARIABLES` stands for what services have written on the node.
+   */
   run: parseScript,
   /** The slots' `run`, `finish` and `log/run`; `__SLOT__` stands for a or b, `__LIMIT__` for what holds it to its limits. */
   slotRun: parseScript,
@@ -307,7 +318,10 @@ const parseSiteFiles = object({
 });
 export type SiteFiles = ReturnType<typeof parseSiteFiles>;
 
-const base = { node: parseNodeProfile, files: parseNodeFiles };
+/** A line of a run script, for which the agent puts the variables that services have written. */
+export const WRITTEN_VARIABLES = '# __WRITTEN_VARIABLES__';
+
+export const base = { node: parseNodeProfile, files: parseNodeFiles };
 
 export const parsePrepare = object({
   ...base,
@@ -324,6 +338,10 @@ export const parsePrepare = object({
   artifact: object({ sha256: parseSha256, bytes: integer(0, LIMITS.artifactBytes) }),
   site: parseSiteFiles,
   services: list(parseServiceRequest, 50),
+  /** Those that another node has, and the variables that were written there; their links are made by a request of their own. */
+  linked: list(object({ name: parseServiceName, written: list(parseVariableName, 50) }), 50),
+  /** False: `-o no-service-setup`. What the services give is given all the same. */
+  setUpServices: parseBoolean,
   python: parseAbsolutePath,
   requirements: nullable(parseTreePath),
   /** False when kraftwerk.yaml does not name the file: then it may be missing. */
@@ -426,6 +444,10 @@ export type LogsRequest = ReturnType<typeof parseLogs>;
 export const parseReady = object({ ...base, op: oneOf('ready'), instance: parseInstanceName });
 export type ReadyRequest = ReturnType<typeof parseReady>;
 
+/** Let go of everything: a conversation has ended, and another may begin with the same agent, later. */
+export const parseRest = object({ ...base, op: oneOf('rest') });
+export type RestRequest = ReturnType<typeof parseRest>;
+
 /** The file of a router for one instance: nginx's, balancing over other nodes. */
 export const parseRoute = object({
   ...base,
@@ -442,63 +464,6 @@ export type RouteRequest = ReturnType<typeof parseRoute>;
 export const parseNodeRequest = object({ ...base, op: oneOf('hello', 'shutdown') });
 export type NodeRequest = ReturnType<typeof parseNodeRequest>;
 
-export type AgentRequest =
-  | ReadyRequest
-  | PrepareRequest
-  | ActivateRequest
-  | RetireRequest
-  | AbandonRequest
-  | ProcessRequest
-  | StatusRequest
-  | LogsRequest
-  | RouteRequest
-  | NodeRequest;
-
-const REQUEST_PARSERS: Readonly<Record<AgentRequest['op'], Parser<AgentRequest>>> = {
-  ready: parseReady,
-  prepare: parsePrepare,
-  activate: parseActivate,
-  retire: parseRetire,
-  abandon: parseAbandon,
-  stop: parseProcess,
-  start: parseProcess,
-  status: parseStatus,
-  logs: parseLogs,
-  route: parseRoute,
-  hello: parseNodeRequest,
-  shutdown: parseNodeRequest,
-};
-
-/** @throws KraftwerkError `protocol.invalid`, `protocol.version`, `protocol.operation` */
-export function parseRequest(line: string): AgentRequest {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch (cause) {
-    throw new KraftwerkError('protocol.invalid', 'request: not a line of JSON', { cause });
-  }
-  const { protocol, ...request } = (typeof value === 'object' && value !== null ? value : {}) as Record<
-    string,
-    unknown
-  >;
-  if (protocol !== PROTOCOL) {
-    throw new KraftwerkError(
-      'protocol.version',
-      `request: speaks protocol ${String(protocol)}, this agent ${PROTOCOL}`,
-      {
-        hint: 'bring receiver and node to the same version of kraftwerk',
-      },
-    );
-  }
-  const op = request.op as AgentRequest['op'];
-  if (typeof op !== 'string' || !Object.hasOwn(REQUEST_PARSERS, op)) refuse('request.op', 'an operation', op);
-  return REQUEST_PARSERS[op](request, op);
-}
-
-export function encodeRequest(request: AgentRequest): string {
-  return `${JSON.stringify({ protocol: PROTOCOL, ...request })}\n`;
-}
-
 // ---------------------------------------------------------------- events
 
 /** The steps of a deploy, in order, as the pusher sees them. */
@@ -514,7 +479,14 @@ export type StepName =
   | 'Health'
   | 'Settle'
   | 'Switch'
-  | 'Stop';
+  | 'Stop'
+  | 'Dump'
+  | 'Check'
+  | 'Load'
+  | 'Swap'
+  | 'Scrub'
+  | 'Copy'
+  | 'Remove';
 
 export type DeployEvent =
   /** A step ended well. `quiet`: kept in the journal, not shown. */
@@ -531,8 +503,16 @@ export type AgentEvent =
   | LogLine
   /** The agent wants the artifact's bytes on its stdin now. */
   | { event: 'send' }
+  /** A piece of what an export or a command gives, in base64. The receiver's are frames, see `protocol-data.ts`. */
+  | { event: 'data'; stream: 'out' | 'err'; data: string }
+  /** So many bytes of the frames have been passed on: as many more may come. */
+  | { event: 'taken'; bytes: number }
   | { event: 'result'; ok: true; value: unknown }
   | { event: 'result'; ok: false; error: WireError };
+
+export function isDeployEvent(event: AgentEvent): event is DeployEvent {
+  return ['step', 'progress', 'output', 'warning'].includes(event.event);
+}
 
 export interface PrepareResult {
   boot: BootName;
@@ -566,12 +546,19 @@ export interface InstanceStatus {
   instance: InstanceName;
   current: Serving | null;
   stopped: boolean;
+  /** Visitors get the page of `maintenance`. */
+  maintenance: boolean;
   releases: number[];
   processes: ProcessStatus[];
 }
 
 export interface StatusResult {
   instances: InstanceStatus[];
+}
+
+export interface RestResult {
+  /** False when another agent has been put in this one's place: then this one is not to be used any more. */
+  current: boolean;
 }
 
 /** What the receiver needs to know of a node to plan for it. */

@@ -1,6 +1,7 @@
 /** The releases of a site on disk: which serve, which are kept, what goes. */
 import type { SiteLayout, Slot } from './layout.ts';
 import { type BootName, parseBootName, type Serving } from './protocol.ts';
+import { heldReleases } from './run-notes.ts';
 import type { System } from './system.ts';
 
 /** The agent's notes about a release, beside its tree and written before it. */
@@ -62,14 +63,16 @@ export function readNotes(system: System, site: SiteLayout, release: number): Re
  */
 export function prune(system: System, site: SiteLayout, keep: readonly number[], which: 'older' | 'all'): void {
   const current = readCurrent(system, site)?.release;
-  const wanted = new Set([...keep, ...(current === undefined ? [] : [current])]);
+  const wanted = new Set([...keep, ...(current === undefined ? [] : [current]), ...heldReleases(system, site)]);
   const newest = Math.max(...wanted);
   for (const number of listReleases(system, site)) {
     if (wanted.has(number) || (which === 'older' && number > newest)) continue;
     // A tree that is half removed must not look like a release.
     const doomed = `${site.releases}/.v${number}.removed`;
     system.publish(site.release(number), doomed);
-    system.remove(doomed);
+    // A command may have begun meanwhile: it waits for the tree to come back, see run-notes.ts.
+    if (heldReleases(system, site).has(number)) system.publish(doomed, site.release(number));
+    else system.remove(doomed);
   }
   const trees = new Set(listReleases(system, site));
   for (const name of system.list(site.releases)) {

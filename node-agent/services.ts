@@ -1,48 +1,56 @@
-/** Runs the setup scripts of a project's services, those whose rendering has changed. */
+/** Sets a site's services up: packages that are missing, then each `setup.sh` whose text or options have changed. */
 import { createHash } from 'node:crypto';
-import type { SiteLayout } from './layout.ts';
-import { KraftwerkError, type ServiceRequest } from './protocol.ts';
-import { DEFAULT_PATH, type System } from './system.ts';
+import type { PrepareRequest, ServiceRequest } from './protocol.ts';
+import { ensurePackages } from './service-packages.ts';
+import { runServiceScript, stateFolder } from './service-script.ts';
+import { step, stopIfGone, type Work } from './work.ts';
 
 const SETUP_LIMIT_MS = 300_000;
 
-/**
- * Sets each service up. A script is sent on stdin to `/bin/sh -eu`, so that nothing of it stands in argv.
- * @returns for the transcript: `files ready`
- * @throws KraftwerkError `services.setup`
- */
+/** The step `Services` of a deploy. @throws KraftwerkError `service.failed`, `service.away`, `service.packages` */
 export async function setUpServices(
-  system: System,
-  site: SiteLayout,
-  services: readonly ServiceRequest[],
-  options: { override: boolean; signal: AbortSignal; onOutput: (line: string) => void },
-): Promise<string> {
-  for (const service of services) {
-    const stamp = `${site.notes}/service.${service.name}`;
-    const hash = createHash('sha256').update(JSON.stringify(service)).digest('hex');
-    if (!options.override && system.readText(stamp)?.trim() === hash) continue;
-    const result = await system.run(['/bin/sh', '-eu', '-s'], {
-      cwd: site.site,
-      env: { PATH: DEFAULT_PATH, LANG: 'C.UTF-8', ...service.environment },
-      input: service.setup,
-      timeoutMs: SETUP_LIMIT_MS,
-      signal: options.signal,
-      jobFile: site.job,
-      onLine: options.onOutput,
-    });
-    if (result.code !== 0) {
-      throw new KraftwerkError(
-        'services.setup',
-        `setup.sh of the service ${service.name} ended with ${result.code ?? 'a signal'}`,
-        {
-          step: 'Services',
-          lines: result.tail.slice(-20),
-          hint: `ask the node's admin: the script is templates/services/${service.name}/setup.sh`,
-          reason: `service ${service.name} failed`,
-        },
+  { services, setUpServices: wanted, override }: Pick<PrepareRequest, 'services' | 'setUpServices' | 'override'>,
+  work: Work,
+): Promise<void> {
+  if (services.length === 0) return;
+  await step(work, 'Services', async (progress) => {
+    const names = services.map(({ name }) => name).join(', ');
+    if (!wanted) return { detail: `${names}: not set up, as asked` };
+    const installed: string[] = [];
+    for (const service of services) {
+      if (!override && isSetUp(work, service)) continue;
+      installed.push(
+        ...(await ensurePackages(work.system, work.site, service, { ...work, progress, locked: work.lockedAt })),
       );
+      stopIfGone(work, 'Services');
+      progress(`setting up ${service.name}`);
+      await runServiceScript(work.system, work.site, {
+        service: service.name,
+        script: 'setup',
+        text: service.setup,
+        environment: service.environment,
+        step: 'Services',
+        limitMs: SETUP_LIMIT_MS,
+        signal: work.signal,
+        onOutput: (line) => work.emit({ event: 'output', step: 'Services', line }),
+      });
+      stopIfGone(work, 'Services');
+      work.system.writeFile(stampFile(work, service), `${stampOf(service)}\n`, 0o600);
     }
-    system.writeFile(stamp, `${hash}\n`);
-  }
-  return services.length === 0 ? 'none asked for' : `${services.map((service) => service.name).join(', ')} ready`;
+    const note = installed.length > 0 ? ` (installed ${installed.join(', ')})` : '';
+    return { detail: `${names} ready${note}`, quiet: false };
+  });
+}
+
+function isSetUp(work: Work, service: ServiceRequest): boolean {
+  return work.system.readText(stampFile(work, service))?.trim() === stampOf(service);
+}
+
+/** It goes with the service's other notes when the service is destroyed. */
+function stampFile({ site }: Work, { name }: ServiceRequest): string {
+  return `${stateFolder(site, name)}/.set-up`;
+}
+
+function stampOf({ setup, environment, packages }: ServiceRequest): string {
+  return createHash('sha256').update(JSON.stringify({ setup, environment, packages })).digest('hex');
 }

@@ -6,11 +6,11 @@ import { DEFAULT_PATH, type System } from './system.ts';
 const FEW = 200;
 
 /** Makes everything below a folder, and around it, durable with one call of syncfs. @throws KraftwerkError `node.disk` */
-export async function syncFolder(system: System, folder: string): Promise<void> {
+export async function syncFolder(system: System, folder: string, timeoutMs = 120_000): Promise<void> {
   const result = await system.run(['sync', '-f', folder], {
     cwd: '/',
     env: { PATH: DEFAULT_PATH },
-    timeoutMs: 120_000,
+    timeoutMs,
   });
   if (result.code !== 0)
     throw new KraftwerkError('node.disk', `cannot write ${folder} to the disk: ${result.tail.join(' ')}`);

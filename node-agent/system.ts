@@ -1,9 +1,10 @@
 /** The agent's hands: the only file that writes to disk, starts programs, reads the clock and the environment. */
 // Long because: it is the only file that touches the disk and starts programs.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Duplex, Readable, Writable } from 'node:stream';
 import { KraftwerkError } from './protocol.ts';
 
 export interface RunOptions {
@@ -14,7 +15,7 @@ export interface RunOptions {
   signal?: AbortSignal;
   /** A promise: the program starts at once and waits for it. */
   input?: string | Promise<string>;
-  onLine?: (line: string) => void;
+  onLine?: (line: string, stream: 'out' | 'err') => void;
   /** Where the process group is noted, so that a later agent can end it if this one is killed. */
   jobFile?: string;
 }
@@ -25,6 +26,15 @@ export interface RunResult {
   timedOut: boolean;
   /** The last lines of stdout and stderr, at most 200. */
   tail: string[];
+}
+
+export interface PipedProgram {
+  stdin: Writable;
+  stdout: Readable;
+  stderr: Readable;
+  /** Its descriptor 3. */
+  control: Duplex;
+  ended: Promise<void>;
 }
 
 const TAIL_LINES = 200;
@@ -39,9 +49,12 @@ export type System = ReturnType<typeof createSystem>;
  */
 export function createSystem(environment: Readonly<Record<string, string | undefined>>) {
   const setting = environment.KRAFTWERK_FAILPOINT ?? '';
-  // A file can be changed between requests, while the receiver runs.
-  const chosen = setting.startsWith('@') ? (orMissing(() => fs.readFileSync(setting.slice(1), 'utf8')) ?? '') : setting;
-  const [failOp, failName, failAt, failEffect] = chosen.trim().split(':');
+  // A file can be changed while the receiver runs.
+  const readSetting = (): string[] =>
+    (setting.startsWith('@') ? (orMissing(() => fs.readFileSync(setting.slice(1), 'utf8')) ?? '') : setting)
+      .trim()
+      .split(':');
+  let [failOp, failName, failAt, failEffect] = readSetting();
   const counts = new Map<string, number>();
   let operation = '';
 
@@ -102,6 +115,11 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     begin: (op: string): void => {
       operation = op;
     },
+    /** Between two conversations: what the next is to fail at may be something else. */
+    forget(): void {
+      [failOp, failName, failAt, failEffect] = readSetting();
+      counts.clear();
+    },
 
     /** Text of a file, or null where there is none. */
     readText(path: string): string | null {
@@ -137,10 +155,11 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     },
 
     /** For what means nothing after a reboot: whole or not there, but not durable. */
-    writeVolatile(path: string, text: string): void {
+    writeVolatile(path: string, text: string, mode = 0o644): void {
       failpoint('write');
       const temporary = beside(path);
-      fs.writeFileSync(temporary, text);
+      fs.rmSync(temporary, { force: true });
+      fs.writeFileSync(temporary, text, { mode });
       fs.renameSync(temporary, path);
     },
 
@@ -320,6 +339,32 @@ export function createSystem(environment: Readonly<Record<string, string | undef
       });
     },
 
+    /** Starts a program that speaks on four pipes: its own three, and a fourth both ways. @throws KraftwerkError `node.program` */
+    async startPiped(
+      argv: readonly string[],
+      options: { cwd: string; env: Readonly<Record<string, string>> },
+    ): Promise<PipedProgram> {
+      failpoint('spawn');
+      const [command = '', ...args] = argv;
+      const stdio: ['pipe', 'pipe', 'pipe', 'pipe'] = ['pipe', 'pipe', 'pipe', 'pipe'];
+      const child = spawn(command, args, { ...options, detached: true, stdio }) as ChildProcessWithoutNullStreams;
+      const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
+      await new Promise<void>((resolve, reject) => {
+        child.once('spawn', resolve);
+        child.once('error', (cause) =>
+          reject(
+            new KraftwerkError('node.program', `cannot start ${command}: ${errno(cause) || cause.message}`, { cause }),
+          ),
+        );
+      });
+      const { stdin, stdout, stderr } = child;
+      const control = child.stdio[3] as Duplex;
+      for (const stream of [stdin, stdout, stderr, control]) stream.on('error', () => undefined);
+      return { stdin, stdout, stderr, control, ended };
+    },
+
+    bytes: createByteHands(failpoint),
+
     run: (argv: readonly string[], options: RunOptions): Promise<RunResult> => {
       failpoint('spawn');
       return runProgram(argv, options, (pid) => {
@@ -390,6 +435,105 @@ function makeWritable(path: string): void {
     if (entry.isDirectory()) makeWritable(`${path}/${entry.name}`);
 }
 
+export type ByteHands = ReturnType<typeof createByteHands>;
+export type ByteWriter = ReturnType<ByteHands['openWriter']>;
+
+/** For trees that others have made: their names need not be text, so paths are bytes. No link is ever followed at a path's end. */
+function createByteHands(failpoint: (name: string) => void) {
+  const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = fs.constants;
+  const reading = O_RDONLY | O_NOFOLLOW | O_NONBLOCK;
+  return {
+    stat: (path: Buffer): fs.Stats | null => orMissing(() => fs.lstatSync(path)),
+    /** What is in a folder, in no order, however much it is. */
+    *names(path: Buffer): Generator<Buffer> {
+      const folder = fs.opendirSync(path as unknown as string, {
+        encoding: 'buffer' as BufferEncoding,
+        bufferSize: 256,
+      });
+      try {
+        for (let entry = folder.readSync(); entry !== null; entry = folder.readSync())
+          yield entry.name as unknown as Buffer;
+      } finally {
+        folder.closeSync();
+      }
+    },
+    readLink: (path: Buffer): Buffer => fs.readlinkSync(path, { encoding: 'buffer' }),
+    /** All of a small file. */
+    read(path: Buffer): Buffer {
+      const handle = fs.openSync(path, reading);
+      try {
+        return fs.readFileSync(handle);
+      } finally {
+        fs.closeSync(handle);
+      }
+    },
+    /** Its first `bytes` bytes, in pieces. */
+    async *readPieces(path: Buffer, bytes = Number.POSITIVE_INFINITY): AsyncGenerator<Buffer> {
+      const handle = await fs.promises.open(path, reading);
+      try {
+        for (let left = bytes; left > 0; ) {
+          const piece = Buffer.allocUnsafe(Math.min(left, 256 * 1024));
+          const { bytesRead } = await handle.read(piece, 0, piece.length, null);
+          if (bytesRead === 0) return;
+          left -= bytesRead;
+          yield piece.subarray(0, bytesRead);
+        }
+      } finally {
+        await handle.close();
+      }
+    },
+    makeFolder(path: Buffer, mode: number): void {
+      failpoint('mkdir');
+      fs.mkdirSync(path, { mode });
+    },
+    /** A new file, written in pieces. */
+    openWriter(path: Buffer | string, mode = 0o600) {
+      failpoint('unpack');
+      const handle = fs.openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+      return {
+        write(chunk: Uint8Array): void {
+          failpoint('append');
+          writeFully(handle, chunk);
+        },
+        sync: (): void => fs.fsyncSync(handle),
+        close: (): void => fs.closeSync(handle),
+      };
+    },
+    symlink(path: Buffer, target: Buffer): void {
+      failpoint('unpack');
+      fs.symlinkSync(target, path);
+    },
+    /** False where a file can have no other name there: another disk, or too many names. */
+    link(from: Buffer, to: Buffer): boolean {
+      failpoint('link');
+      try {
+        fs.linkSync(from, to);
+        return true;
+      } catch (error) {
+        if (['EXDEV', 'EMLINK', 'EPERM', 'EOPNOTSUPP'].includes(errno(error))) return false;
+        throw error;
+      }
+    },
+    copy(from: Buffer, to: Buffer): void {
+      failpoint('unpack');
+      fs.copyFileSync(from, to, fs.constants.COPYFILE_EXCL | fs.constants.COPYFILE_FICLONE);
+    },
+    setMode: (path: Buffer, mode: number): void => fs.chmodSync(path, mode),
+    setModified: (path: Buffer, ms: number): void => fs.lutimesSync(path, ms / 1000, ms / 1000),
+    async sync(path: Buffer): Promise<void> {
+      failpoint('sync');
+      const handle = await fs.promises.open(path, reading);
+      try {
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+    },
+    /** Lets timers and input have their turn. */
+    pause: (): Promise<void> => new Promise((resolve) => void setImmediate(resolve)),
+  };
+}
+
 function runProgram(argv: readonly string[], options: RunOptions, onStart: (pid: number) => void): Promise<RunResult> {
   const [command = '', ...args] = argv;
   const tail: string[] = [];
@@ -400,11 +544,11 @@ function runProgram(argv: readonly string[], options: RunOptions, onStart: (pid:
     detached: true,
     stdio: ['pipe', 'pipe', 'pipe'],
   });
-  const onLine = (line: string): void => {
+  const onLine = (line: string, stream: 'out' | 'err'): void => {
     const short = line.length > LINE_BYTES ? `${line.slice(0, LINE_BYTES)}…` : line;
     tail.push(short);
     if (tail.length > TAIL_LINES) tail.shift();
-    options.onLine?.(short);
+    options.onLine?.(short, stream);
   };
   return new Promise<RunResult>((resolve, reject) => {
     let timedOut = false;
@@ -435,8 +579,10 @@ function runProgram(argv: readonly string[], options: RunOptions, onStart: (pid:
       (input) => child.stdin?.end(input),
       () => child.stdin?.end(),
     );
-    for (const stream of [child.stdout, child.stderr])
-      if (stream) createInterface({ input: stream }).on('line', onLine);
+    for (const name of ['out', 'err'] as const) {
+      const input = child[`std${name}`];
+      if (input) createInterface({ input }).on('line', (line) => onLine(line, name));
+    }
     // A program's own background children must not outlive it, nor hold its pipes open.
     child.on('exit', () => end());
     child.on('close', (code) => {

@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream';
 import type { SiteLayout } from './layout.ts';
 import { projectCommand } from './project-command.ts';
 import { type DeployEvent, KraftwerkError, type Limits, type StepName } from './protocol.ts';
+import type { Frame } from './protocol-data.ts';
 import { DEFAULT_PATH, type System } from './system.ts';
 
 /** What a request works with. */
@@ -15,6 +16,14 @@ export interface Work {
   receiveArtifact(bytes: number): Readable;
   /** For `retire`, which alone does not hold the site's lock: a moment under it. */
   locked<T>(body: () => Promise<T>): Promise<T>;
+  /** Under a lock of the node's, whatever else is held. */
+  lockedAt<T>(path: string, body: () => Promise<T>): Promise<T>;
+  /** The next frame of the request's input; null when nobody is there any more. @throws KraftwerkError `protocol.invalid` */
+  readFrame(): Promise<Frame | null>;
+  /** A piece of bulk output; waits for whoever reads slowly. */
+  sendData(stream: 'out' | 'err', bytes: Uint8Array): Promise<void>;
+  /** So many bytes of its frames are passed on, see `RUN_WINDOW_BYTES`. */
+  taken(bytes: number): void;
   /** The client went away, or the receiver did. Heeded until activation. */
   signal: AbortSignal;
 }

@@ -47,6 +47,20 @@ const RULES = {
   rollback: { roles: DEPLOYERS, scope: 'target' },
   /** restart, stop, start */
   process: { roles: DEPLOYERS, scope: 'target' },
+  /** The list of dumps; what is in them is not shown. */
+  dumps: { roles: EVERYBODY, scope: 'target' },
+  /** dump, also with --download: whoever reads a dump reads all data. */
+  dump: { roles: DEPLOYERS, scope: 'target' },
+  /** load, and what sync-services loads into. */
+  load: { roles: DEPLOYERS, scope: 'target' },
+  /** destroy: for the role deploy only what is granted by its name. */
+  destroy: { roles: DEPLOYERS, scope: 'target' },
+  /** stab: whoever runs a program there reads and changes all that the project can. */
+  run: { roles: DEPLOYERS, scope: 'target' },
+  /** stab -u, as another user of the node, who may be another project's. */
+  'run.user': { roles: ADMINS, scope: 'receiver' },
+  /** env: the values are secret. */
+  env: { roles: DEPLOYERS, scope: 'target' },
   /** tokens, tokens:add, tokens:remove: one's own */
   tokens: { roles: EVERYBODY, scope: 'receiver' },
   nodes: { roles: DEPLOYERS, scope: 'receiver' },
@@ -60,7 +74,7 @@ export type Verb = keyof typeof RULES;
 export const VERBS = Object.keys(RULES) as Verb[];
 
 /** `unseen`: nothing of it may be shown, not even that it exists. */
-export type DenyReason = 'unseen' | 'role' | 'create';
+export type DenyReason = 'unseen' | 'role' | 'create' | 'unnamed';
 export type Decision = { allow: true } | { allow: false; reason: DenyReason };
 
 const deny = (reason: DenyReason): Decision => ({ allow: false, reason });
@@ -85,6 +99,8 @@ export function decide(identity: Identity, verb: Verb, target: TargetName | null
   if (matching?.length === 0) return deny('unseen');
   if (!rule.roles.includes(identity.role)) return deny('role');
   if (verb === 'project.create' && matching?.every(({ project }) => project === '*')) return deny('create');
+  if (verb === 'destroy' && identity.role !== 'admin' && !matching?.some(({ project }) => project !== '*'))
+    return deny('unnamed');
   return { allow: true };
 }
 
@@ -121,6 +137,17 @@ export function refusal(
       reason: 'your key may not create projects',
       exit: 'denied',
     });
+  }
+  if (reason === 'unnamed') {
+    return new KraftwerkError(
+      'access.unnamed',
+      `${where}: your key ${identity.name} is not granted the project by name`,
+      {
+        hint: `an admin can do it, or grant it: keys:add NAME ${target?.project ?? 'PROJECT'}`,
+        reason: 'your key may not destroy it',
+        exit: 'denied',
+      },
+    );
   }
   return new KraftwerkError(
     'access.denied',

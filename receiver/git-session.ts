@@ -2,6 +2,7 @@
 import { KraftwerkError } from '../node-agent/protocol.ts';
 import { decide, type Identity, requireAccess, targetNotFound } from './access.ts';
 import type { EnvironmentConfig } from './config.ts';
+import { refuseWhileDestroying } from './data/destroy.ts';
 import { type GitService, parseTargetPath, type TargetName } from './exec-line.ts';
 import { openObjects } from './git/object-reader.ts';
 import type { HookServer } from './git/proc-receive.ts';
@@ -89,6 +90,7 @@ export async function receive(
     say(`waiting for ${escapeForTerminal(describeHolder(holder, services.nowMs()))}${waited}`);
   });
   try {
+    refuseWhileDestroying(services.journal, target);
     const created = !(await repositoryExists(services.data, target));
     if (created) await createRepository(services.data, target);
     // Started now, the agents are ready when the objects have arrived.

@@ -1,8 +1,9 @@
-/** The journal: targets, releases, deploys, keys, audit. The only database code. */
-// Long because: all that is kept, and all SQL, is on one page.
+/** The journal: targets, releases, deploys, keys, audit. With journal-data.ts the only database code. */
+// Long because: all that is kept, and all SQL about code, is on one page.
 import { DatabaseSync } from 'node:sqlite';
 import { type CommitId, KraftwerkError, type Serving, type Sha256 } from '../node-agent/protocol.ts';
 import type { ReleaseSpec } from './deploy/plan.ts';
+import { DATA_SCHEMA, openDataJournal } from './journal-data.ts';
 import type { KeyStore, StoredKey } from './keys.ts';
 import { type Target, targetName } from './target.ts';
 import type { StoredToken, TokenStore } from './tokens.ts';
@@ -90,7 +91,7 @@ CREATE TABLE IF NOT EXISTS tokens (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY, at TEXT NOT NULL, key TEXT NOT NULL, action TEXT NOT NULL, target TEXT, detail TEXT) STRICT;
 `;
-const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 2;
 /** Deploys whose transcripts are kept per target. */
 const KEPT_DEPLOYS = 200;
 const KEPT_AUDIT = 100_000;
@@ -125,6 +126,7 @@ export function openJournal(file: string, now: () => Date) {
     );
   }
   db.exec(SCHEMA);
+  db.exec(DATA_SCHEMA);
   db.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
 
   const time = (): string => now().toISOString();
@@ -155,6 +157,8 @@ export function openJournal(file: string, now: () => Date) {
 
   // Once an hour is enough to tell what is used from what is not: a login shall not cost an fsync.
   const hourAgo = (): string => new Date(now().getTime() - 3_600_000).toISOString();
+
+  const data = openDataJournal({ all, one, run, transaction, time });
 
   const keys: KeyStore = {
     all: () => all('SELECT * FROM keys ORDER BY name').map(readKey),
@@ -216,12 +220,22 @@ export function openJournal(file: string, now: () => Date) {
   return {
     keys,
     tokens,
+    data,
     close: (): void => db.close(),
 
     targets: (): TargetRecord[] => all('SELECT * FROM targets ORDER BY project, environment').map(readTarget),
     target(target: Target): TargetRecord | null {
       const row = one('SELECT * FROM targets WHERE project = ? AND environment = ?', ...key(target));
       return row === undefined ? null : readTarget(row);
+    },
+    /** All but what was done to it, and by whom: the next push of its name is the first. @param operation that ends with this */
+    forget(target: Target, operation: number): void {
+      transaction(() => {
+        for (const table of ['targets', 'releases', 'deploys'])
+          run(`DELETE FROM ${table} WHERE project = ? AND environment = ?`, ...key(target));
+        data.forget(target);
+        data.endOperation(operation, null);
+      });
     },
     raiseGeneration(target: Target): void {
       run('UPDATE targets SET generation = generation + 1 WHERE project = ? AND environment = ?', ...key(target));
@@ -344,8 +358,16 @@ export function openJournal(file: string, now: () => Date) {
         Math.round(durationMs),
       );
     },
-    finishDeploy(deploy: Pick<DeployRecord, 'id' | 'target' | 'release' | 'ref'>): void {
+    /** @param node the first of its environment's nodes, which gets the data of services that are new */
+    finishDeploy(deploy: Pick<DeployRecord, 'id' | 'target' | 'release' | 'ref'>, node: string): void {
       transaction(() => {
+        const release = one(
+          'SELECT spec FROM releases WHERE project = ? AND environment = ? AND release = ?',
+          ...key(deploy.target),
+          deploy.release,
+        );
+        if (release !== undefined)
+          data.noteServices(deploy.target, (JSON.parse(text(release.spec)) as ReleaseSpec).services, node);
         run('UPDATE deploys SET phase = ?, ended_at = ? WHERE id = ?', 'done', time(), deploy.id);
         run(
           'UPDATE targets SET current = ?, branch = coalesce(?, branch), stopped = 0 WHERE project = ? AND environment = ?',
@@ -378,6 +400,15 @@ export function openJournal(file: string, now: () => Date) {
       );
       return row === undefined || row.switches === null ? null : (JSON.parse(text(row.switches)) as Switches);
     },
+    /** All nodes that deploys of the target have switched, as far back as they are kept. */
+    switchedNodes: (target: Target): string[] => [
+      ...new Set(
+        all(
+          'SELECT DISTINCT switches FROM deploys WHERE project = ? AND environment = ? AND switches IS NOT NULL',
+          ...key(target),
+        ).flatMap((row) => Object.keys(JSON.parse(text(row.switches)) as Switches)),
+      ),
+    ],
     lastDeploy: (target: Target): number =>
       Number(
         one('SELECT coalesce(max(id), 0) AS id FROM deploys WHERE project = ? AND environment = ?', ...key(target))?.id,

@@ -36,7 +36,9 @@ async function main(argv: readonly string[]): Promise<number> {
       exit: 'usage',
     });
   }
-  if (options.some(isHelpOption)) {
+  // A program's words are its own.
+  const begin = there.program === true ? options.findIndex((word) => !word.startsWith('-')) : -1;
+  if ((begin < 0 ? options : options.slice(0, begin)).some(isHelpOption)) {
     process.stdout.write(help.formatRemoteHelp(there));
     return EXIT_CODES.ok;
   }

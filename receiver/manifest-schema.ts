@@ -1,13 +1,20 @@
 // The keys of a kraftwerk.yaml: one zod source for validation and for the JSON Schema. Pure.
 import { z } from 'zod';
-import { PROJECT_PATTERN, parseTreePath } from '../node-agent/protocol.ts';
+import { PROJECT_PATTERN, parseTreePath, type ServiceName } from '../node-agent/protocol.ts';
 import { findHostnameProblem } from './hostname.ts';
+import type { Options } from './service-schema.ts';
 import { didYouMean, keyNouns } from './yaml-validate.ts';
 
 /** Names that have to be known; null accepts every well-formed name (JSON Schema, `kraftwerk check`). */
 export interface KnownNames {
   environments: readonly string[] | null;
-  services: readonly string[] | null;
+  services: KnownServices | null;
+}
+
+export interface KnownServices {
+  names: readonly ServiceName[];
+  /** What may stand below a service's name. @throws KraftwerkError `service.invalid` */
+  optionsOf(name: ServiceName): z.ZodType;
 }
 
 const IDENTIFIER = '[A-Za-z_][A-Za-z0-9_]*';
@@ -132,14 +139,18 @@ function command(what: string): z.ZodString {
 }
 
 const name = matching(PROJECT_PATTERN, 'a name (a-z 0-9 _ -)');
-const options = z
-  .record(matching(/^[a-z][a-z0-9_-]{0,40}$/, 'the name of an option'), anyScalar, { error: 'expected options' })
+const optionValue = z.union([anyScalar, z.array(z.string())], {
+  error: 'expected text, a number, true, false or a list',
+});
+/** Where the services are not known. */
+export const anyOptions = z
+  .record(matching(/^[a-z][a-z0-9_-]{0,40}$/, 'the name of an option'), optionValue, { error: 'expected options' })
   .nullable();
 
-function services(known: readonly string[] | null): z.ZodType<readonly string[] | Record<string, ServiceOptions>> {
+function services(known: KnownServices | null): z.ZodType<readonly string[] | Record<string, Options | null>> {
   const serviceName = text('the name of a service', (value, refuse) => {
-    if (known?.includes(value) ?? PROJECT_PATTERN.test(value)) return;
-    refuse(`unknown service ${JSON.stringify(value.slice(0, 60))}${didYouMean(value, known ?? [])}`);
+    if (known === null ? PROJECT_PATTERN.test(value) : known.names.includes(value as ServiceName)) return;
+    refuse(`unknown service ${JSON.stringify(value.slice(0, 60))}${didYouMean(value, known?.names ?? [])}`);
   });
   const list = z.array(serviceName, { error: 'expected a list of services' }).superRefine((value, context) => {
     value.forEach((service, index) => {
@@ -149,13 +160,17 @@ function services(known: readonly string[] | null): z.ZodType<readonly string[] 
   });
   const mapping =
     known === null
-      ? z.record(name, options)
-      : z.strictObject(Object.fromEntries(known.map((service) => [service, options.optional()])));
+      ? z.record(name, anyOptions)
+      : // Only what a project asks for is read.
+        z.strictObject(
+          Object.fromEntries(
+            known.names.map((service) => [service, z.lazy(() => known.optionsOf(service)).optional()]),
+          ),
+        );
   keyNouns.add(mapping, { noun: 'service' });
   const union = z.union([list, mapping], { error: 'expected a list of services, or "name: {options}"' });
-  return union as z.ZodType<readonly string[] | Record<string, ServiceOptions>>;
+  return union as z.ZodType<readonly string[] | Record<string, Options | null>>;
 }
-type ServiceOptions = Record<string, string | number | boolean> | null;
 
 function sectionShape(known: KnownNames) {
   return {
@@ -207,6 +222,9 @@ function sectionShape(known: KnownNames) {
     release: command('a command')
       .optional()
       .describe("Command run once per deploy before the switch, with the site's environment"),
+    scrub: command('a command')
+      .optional()
+      .describe('Command run after sync-services has loaded data of another environment, to remove what is personal'),
     services: services(known.services).optional().describe('List of services, or "name: {options}"'),
   };
 }

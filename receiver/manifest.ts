@@ -1,4 +1,5 @@
 // kraftwerk.yaml: text + environment -> Manifest, or every error with its line. Pure.
+// Long because: all that is read out of the one file, and what may be wrong with it, is on one page.
 import {
   type AbsolutePath,
   type EnvironmentName,
@@ -8,9 +9,10 @@ import {
   type TreePath,
 } from '../node-agent/protocol.ts';
 import { expandDomainPattern, findHostnameProblem } from './hostname.ts';
-import { buildManifestSchema, normaliseTreePath, type Section } from './manifest-schema.ts';
+import { buildManifestSchema, type KnownServices, normaliseTreePath, type Section } from './manifest-schema.ts';
+import { NODE_OPTION, type Options } from './service-schema.ts';
 import { type Path, type Problem, parseYaml, YamlError, type YamlSource } from './yaml-source.ts';
-import { formatPath, validate } from './yaml-validate.ts';
+import { didYouMean, formatPath, validate } from './yaml-validate.ts';
 
 export const MANIFEST_FILE = 'kraftwerk.yaml';
 
@@ -33,7 +35,9 @@ export interface StaticFolder {
 
 export interface ServiceRequirement {
   name: ServiceName;
-  options: Readonly<Record<string, string | number | boolean>>;
+  options: Options;
+  /** Which is to have its data, where an environment has several; absent: the first. */
+  node?: string;
 }
 
 /** What one environment gets from a kraftwerk.yaml. */
@@ -59,6 +63,8 @@ export interface Manifest {
   keepReleases: number;
   build: string | null;
   release: string | null;
+  /** Run in the target after `sync-services`. */
+  scrub: string | null;
   services: readonly ServiceRequirement[];
   /** `kraftwerk.yaml:3:1` for a key's place (`static./static`, `environ.DEBUG`), `kraftwerk.yaml` when it is absent. */
   where(path: string): string;
@@ -72,7 +78,9 @@ export interface ManifestContext {
   /** The environment's `domain` pattern. */
   domainPattern: string | null;
   /** Those that the receiver has templates for. */
-  services: readonly ServiceName[];
+  services: KnownServices;
+  /** The environment's; absent: not known here. */
+  nodes?: readonly string[];
 }
 
 /** @throws YamlError `manifest.invalid`: message is the first problem, lines are all others */
@@ -85,6 +93,7 @@ export function parseManifest(text: string, context: ManifestContext): Manifest 
   const all = new Set([context.environment, ...Object.keys(environments)]);
   const found = [...all].flatMap((name) => findDomainProblems(base, environments[name], name, source));
   const domains = resolveDomains(mergeSections(base, environments[context.environment]), context, source, found);
+  found.push(...findNodeProblems(base, environments[context.environment], context, source));
   if (found.length > 0) throw new YamlError('manifest.invalid', MANIFEST_FILE, found, hintsFor(found));
   return resolve(mergeSections(base, environments[context.environment]), domains, context, source);
 }
@@ -136,6 +145,27 @@ function findDomainProblems(base: Section, section: Section | undefined, name: s
     });
   }
   return problems;
+}
+
+/** Services that are to be on nodes that the environment does not have. */
+function findNodeProblems(
+  base: Section,
+  section: Section | undefined,
+  { environment, nodes }: ManifestContext,
+  source: YamlSource,
+): Problem[] {
+  return resolveServices(mergeSections(base, section).services).flatMap(({ name, node }) => {
+    if (node === undefined || nodes === undefined || nodes.includes(node)) return [];
+    const below: Path = ['services', name, NODE_OPTION];
+    const inEnvironment: Path = ['environments', environment, ...below];
+    const path = source.has(inEnvironment) ? inEnvironment : below;
+    return [
+      {
+        ...source.valuePlace(path),
+        message: `${formatPath(path)}: ${environment} has no node ${JSON.stringify(node.slice(0, 60))}${didYouMean(node, nodes)}`,
+      },
+    ];
+  });
 }
 
 function resolveDomains(
@@ -202,7 +232,8 @@ function resolve(section: Section, domains: readonly string[], context: Manifest
     keepReleases: section.keep_releases ?? 5,
     build: section.build?.trim() ?? null,
     release: section.release?.trim() ?? null,
-    services: resolveServices(section.services),
+    scrub: section.scrub?.trim() ?? null,
+    services: resolveServices(section.services, placeOfService(context, source)),
     where: (path) => {
       const parts = splitPath(path);
       const inEnvironment: Path = ['environments', context.environment, ...parts];
@@ -250,10 +281,32 @@ function toMs(seconds: number): number {
   return Math.round(seconds * 1000);
 }
 
-function resolveServices(written: Section['services']): ServiceRequirement[] {
+/** Where a service stands in the file, as a number that rises. */
+function placeOfService({ environment }: ManifestContext, source: YamlSource): (name: string) => number {
+  return (name) => {
+    const path = [
+      ['services', name],
+      ['environments', environment, 'services', name],
+    ].find((one) => source.has(one));
+    const { line, column } = source.keyPlace(path ?? []);
+    return line * 100_000 + column;
+  };
+}
+
+/** In the order in which they are named: it decides who gives a variable. What has validated them has put them in one of its own. */
+function resolveServices(
+  written: Section['services'],
+  placeOf: (name: string) => number = () => 0,
+): ServiceRequirement[] {
   if (written === undefined) return [];
   if (Array.isArray(written)) return written.map((name: string) => ({ name: name as ServiceName, options: {} }));
-  return Object.entries(written).map(([name, options]) => ({ name: name as ServiceName, options: options ?? {} }));
+  const entries = Object.entries(written as Record<string, Options | null>);
+  return entries
+    .toSorted(([a], [b]) => placeOf(a) - placeOf(b))
+    .map(([name, given]) => {
+      const { [NODE_OPTION]: node, ...options } = given ?? {};
+      return { name: name as ServiceName, options, ...(typeof node === 'string' && { node }) };
+    });
 }
 
 /** The error for a tree without a kraftwerk.yaml; `paths` are the tree's files. */

@@ -2,6 +2,7 @@
 import { type CommitId, KraftwerkError } from '../node-agent/protocol.ts';
 import { checkTree } from './check-tree.ts';
 import type { EnvironmentConfig } from './config.ts';
+import { tellRemovedServices } from './data/removed-services.ts';
 import type { Deployer } from './deploy/deploy.ts';
 import { type DomainClaims, nodesWithDomain } from './deploy/domains.ts';
 import { describeChanges, planRelease, type ReleaseSpec } from './deploy/plan.ts';
@@ -12,6 +13,7 @@ import type { ProcReceive, RefUpdate, RefVerdict } from './git/proc-receive.ts';
 import { openRepository } from './git/repository.ts';
 import { assertPlainTree, createTreeReader, describeCommit, listTree, readBlob } from './git/tree.ts';
 import type { Journal } from './journal.ts';
+import { knownServices } from './known-services.ts';
 import { MANIFEST_FILE, missingManifest, parseManifest } from './manifest.ts';
 import { decideRefs, type PushOption, parsePushOptions } from './push-policy.ts';
 import { type Target, targetName } from './target.ts';
@@ -111,6 +113,7 @@ async function deployBranch(
     sayLines(headline(targetName(target), commit, subject));
     const { spec, artifact, configMs } = await reading;
     sayLines(stepLine('Config', `${MANIFEST_FILE} ok`, configMs));
+    sayLines(tellRemovedServices(journal.data, target, spec));
     if (options.has('plan')) {
       sayLines(describePlan({ spec, commit, sha256: artifact.sha256, release }, update, context, services));
       return 'plan only';
@@ -129,6 +132,7 @@ async function deployBranch(
       override: options.has('override'),
       setUpServices: !options.has('no-service-setup'),
       runReleaseCommand: !options.has('skip-release'),
+      dumpBeforeRelease: !options.has('no-dump'),
     };
   });
   return told.rejected;
@@ -208,7 +212,8 @@ export async function readCommit(
     environment: environment.name,
     environments: services.environments,
     domainPattern: environment.domain,
-    services: services.templates.services(),
+    services: knownServices(services.templates),
+    nodes: environment.nodes,
   });
   checkTree(manifest, tree.files);
   const wsgi = await detectWsgi(manifest.wsgi, manifest, tree);

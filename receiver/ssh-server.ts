@@ -7,14 +7,11 @@ import ssh2 from 'ssh2';
 import { KraftwerkError } from '../node-agent/protocol.ts';
 import type { Identity } from './access.ts';
 import { openStreams } from './ssh/channel.ts';
+import type { ClientEvents, ClientListener, Pty } from './ssh/client-events.ts';
+import { listenToClient } from './ssh/client-events.ts';
 import type { Limits, Place } from './ssh/limits.ts';
 import { ConnectionCounter, DEFAULT_LIMITS } from './ssh/limits.ts';
 import { createLogin } from './ssh/login.ts';
-
-export interface Pty {
-  columns: number;
-  rows: number;
-}
 
 export interface ExecSession {
   identity: Identity;
@@ -26,6 +23,11 @@ export interface ExecSession {
   stdout: Writable;
   stderr: Writable;
   pty: Pty | null;
+  /**
+   * Until what it returns is called: a terminal's bytes go both ways as they are, Ctrl-C among them, for a command that has a
+   * terminal of its own elsewhere; its window and the client's signals are told.
+   */
+  attach(listener: ClientListener): () => void;
   /** Aborted when the client is gone; what is written after that is dropped. */
   signal: AbortSignal;
   /** The client's address. */
@@ -204,13 +206,8 @@ function end({ client, socket }: Peer): void {
 }
 
 function serveSession(options: SshServerOptions, peer: Peer, session: Session): void {
-  let pty: Pty | null = null;
+  const events = listenToClient(session);
   let gitProtocol: string | null = null;
-  const size = (value: number, fallback: number): number => (value > 0 && value <= 10_000 ? value : fallback);
-  session.on('pty', (accept, _reject, info) => {
-    pty = { columns: size(info.cols, 80), rows: size(info.rows, 24) };
-    accept?.();
-  });
   session.on('env', (accept, reject, info: { key: string; val?: string; value?: string }) => {
     const value = info.val ?? info.value ?? '';
     if (info.key !== 'GIT_PROTOCOL' || !/^[a-z0-9=:.-]{1,64}$/.test(value)) return void reject?.();
@@ -219,7 +216,8 @@ function serveSession(options: SshServerOptions, peer: Peer, session: Session): 
   });
   const run = (line: string | null, accept: () => ServerChannel | undefined): void => {
     const channel = accept();
-    if (channel !== undefined) void serveChannel(options, peer, session, channel, { line, pty, gitProtocol });
+    if (channel !== undefined)
+      void serveChannel(options, peer, session, channel, { line, pty: events.pty, gitProtocol }, events);
   };
   session.once('exec', (accept, _reject, info) => run(info.command, accept));
   session.once('shell', (accept) => run(null, accept));
@@ -233,6 +231,7 @@ async function serveChannel(
   session: Session,
   channel: ServerChannel,
   asked: Asked,
+  events: ClientEvents,
 ): Promise<void> {
   const { remote } = peer;
   const streams = openStreams(channel, {
@@ -243,6 +242,14 @@ async function serveChannel(
     },
   });
   const { stdin, stdout, stderr, signal, clientGone } = streams;
+  const attach = (listener: ClientListener): (() => void) => {
+    events.listener = listener;
+    streams.setRaw(true);
+    return () => {
+      events.listener = null;
+      streams.setRaw(false);
+    };
+  };
   peer.gone.add(clientGone);
   session.once('close', clientGone);
   let exitCode = 1;
@@ -252,7 +259,7 @@ async function serveChannel(
       stderr.write('error: your key was removed\n');
       exitCode = 4;
     } else {
-      exitCode = await options.handle({ identity, ...asked, stdin, stdout, stderr, signal, remote });
+      exitCode = await options.handle({ identity, ...asked, stdin, stdout, stderr, attach, signal, remote });
     }
   } catch (error) {
     const stack = error instanceof Error ? error.stack : String(error);

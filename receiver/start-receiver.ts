@@ -4,9 +4,18 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Logger, pino } from 'pino';
 import { EXIT_CODES, KraftwerkError } from '../node-agent/protocol.ts';
+import { type BackupServices, startBackups } from './backups/run-backups.ts';
+import { createStores } from './backups/stores.ts';
 import type { ReceiverApi } from './commands/command.ts';
 import { reportError, runCommand } from './commands/run-command.ts';
 import type { Config, EnvironmentConfig } from './config.ts';
+import { readCopyCredentials } from './config-backups.ts';
+import type { DataServices } from './data/data-services.ts';
+import { createDumpBeforeRelease } from './data/dump-before-release.ts';
+import { createLinks } from './data/links.ts';
+import { createKeepInMaintenance } from './data/maintenance.ts';
+import { settleOperations } from './data/settle-operations.ts';
+import { describeServices, describeSite } from './data/site-services.ts';
 import { createDeployer } from './deploy/deploy.ts';
 import { createDomainClaims, nodesWithDomain } from './deploy/domains.ts';
 import { keepSettling, type ReconcileOptions, reconcile } from './deploy/reconcile.ts';
@@ -87,6 +96,7 @@ async function assemble(
   onOpen(() => journal.close());
   const templates = createTemplates({ configured: config.templates });
   const templatesOf = nodeTemplates(config.templates);
+  const credentials = readCopyCredentials(config, env);
   const nodes = createNodes({ config, templatesOf, env, runsAsRoot, log: onEvent });
   onOpen(() => Promise.all([...nodes.values()].map((node) => node.close())));
   const environmentOf = (target: Target): EnvironmentConfig => {
@@ -111,7 +121,14 @@ async function assemble(
     templatesOf,
     resolve: (host) => resolveHost(host, lookup),
   });
+  const failpoint = createFailpoint(env.KRAFTWERK_FAILPOINT);
+  const links = createLinks({
+    ...{ journal, nodes, configured: config.nodes, environment: environmentOf, templatesOf, nowMs },
+  });
   const deployer = createDeployer({
+    links,
+    dumpBeforeRelease: createDumpBeforeRelease(() => dataServices),
+    keepInMaintenance: createKeepInMaintenance(() => dataServices),
     data,
     journal,
     templatesOf,
@@ -119,11 +136,30 @@ async function assemble(
     routes,
     nowMs,
     log: onEvent,
-    failpoint: createFailpoint(env.KRAFTWERK_FAILPOINT),
+    failpoint,
     environment: environmentOf,
     nodesOf: (environment) => environment.nodes.flatMap((name) => nodes.get(name) ?? []),
   });
+  const sites = { journal, routes, environment: environmentOf, templatesOf };
+  const dataServices: DataServices = {
+    data,
+    journal,
+    routes,
+    deployer,
+    links,
+    nodes,
+    environment: environmentOf,
+    templatesOf,
+    describeSite: (target, node, chosen) => describeSite(sites, target, node, chosen),
+    describeServices: (target, node) => describeServices(sites, target, node),
+    nowMs,
+    log: onEvent,
+    failpoint,
+  };
   const locks = createTargetLocks(nowMs);
+  const stores = createStores(config.environments, credentials);
+  onOpen(() => stores.close());
+  const backupServices: BackupServices = { ...dataServices, locks, storeOf: stores.of };
   const hooks = await startHookServer(data, (error) => onEvent('hook.failed', { message: String(error) }));
   onOpen(() => hooks.close());
 
@@ -135,6 +171,8 @@ async function assemble(
     locks,
     awake,
     environment: (target) => config.environments.get(target.environment) ?? null,
+    settleData: (target) =>
+      settleOperations(dataServices, target, { signal: new AbortController().signal, emit: () => undefined }),
     log: onEvent,
   };
   await reconcile(open);
@@ -162,6 +200,7 @@ async function assemble(
   };
   const api: ReceiverApi = {
     ...git,
+    ...backupServices,
     version: readVersion(),
     keys: journal.keys,
     adminKeys: keyring.adminKeys,
@@ -181,6 +220,8 @@ async function assemble(
   });
   onOpen(() => ssh.close());
   const http = config.http === null ? null : await listenHttp(config.http, git, keyring, onEvent);
+  const backups = startBackups(backupServices, config.environments);
+  onOpen(() => backups.stop());
   onEvent('receiver.ready', { ssh: ssh.address, ...(http !== null && { http: http.address }) });
 
   return {
@@ -188,11 +229,13 @@ async function assemble(
       draining = true;
       onEvent('receiver.stopping', { deploys: locks.held() });
       ssh.stopAccepting();
+      await backups.stop();
       await locks.idle();
       await deployer.settled();
       await Promise.all([ssh.close(), http?.close()]);
       await hooks.close();
       await settling.stop();
+      stores.close();
       await Promise.all([...nodes.values()].map((node) => node.close()));
       journal.close();
       onEvent('receiver.stopped', {});

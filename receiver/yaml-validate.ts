@@ -95,12 +95,13 @@ interface AnyDef {
   shape?: Record<string, z.core.$ZodType>;
   valueType?: z.core.$ZodType;
   element?: z.core.$ZodType;
+  getter?: () => z.core.$ZodType;
 }
 
 /** The schemas that a value at `path` may have to fit. */
 function schemasAt(schema: z.core.$ZodType, path: Path): z.core.$ZodType[] {
   const def = schema._zod.def as unknown as AnyDef;
-  const inner = def.innerType ?? (def.type === 'pipe' ? def.in : undefined);
+  const inner = def.innerType ?? (def.type === 'pipe' ? def.in : undefined) ?? def.getter?.();
   if (inner) return schemasAt(inner, path);
   if (def.type === 'union') return (def.options ?? []).flatMap((option) => schemasAt(option, path));
   const [part, ...rest] = path;

@@ -8,13 +8,13 @@ import {
   LIMITS,
   PROJECT_PATTERN,
   type ProjectName,
-  type ServiceName,
 } from '../../node-agent/protocol.ts';
 import { checkTree } from '../check-tree.ts';
 import { readSurroundings } from '../config.ts';
-import { installPath } from '../install-root.ts';
+import { knownServices } from '../known-services.ts';
 import { MANIFEST_FILE, type ManifestContext, missingManifest, parseManifest } from '../manifest.ts';
 import { escapeForTerminal } from '../print-table.ts';
+import { createTemplates } from '../templates.ts';
 import { detectWsgi, type SourceTree } from '../wsgi.ts';
 import { MAX_YAML_BYTES, parseYaml } from '../yaml-source.ts';
 import { parseOptions, usageError } from './parse-options.ts';
@@ -68,6 +68,7 @@ export async function checkProject(
     for (const hint of error.hints) hints.add(hint);
   };
   const tree = readTree(folder);
+  const services = knownServices(createTemplates({ configured: [] }));
   try {
     const text = readManifest(file, tree);
     const named = listEnvironments(text);
@@ -78,7 +79,7 @@ export async function checkProject(
         environment,
         environments: [...new Set([...named, environment])],
         domainPattern: PLACEHOLDER_PATTERN,
-        services: listServices(),
+        services,
       };
       try {
         const manifest = parseManifest(text, context);
@@ -153,11 +154,6 @@ function listEnvironments(text: string): EnvironmentName[] {
   const { environments } = value;
   if (typeof environments !== 'object' || environments === null || Array.isArray(environments)) return [];
   return Object.keys(environments).filter((name) => PROJECT_PATTERN.test(name)) as EnvironmentName[];
-}
-
-function listServices(): ServiceName[] {
-  const entries = readdirSync(installPath('templates', 'services'), { withFileTypes: true });
-  return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name as ServiceName);
 }
 
 /** The working tree's files; folders that are never pushed are left out. */

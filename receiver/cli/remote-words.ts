@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util';
 import { KraftwerkError } from '../../node-agent/protocol.ts';
 import type { Command } from '../commands/command.ts';
+import { findProgram } from '../commands/parse-args.ts';
 import { quoteWord, splitWords } from '../exec-line.ts';
 import { usageError } from './parse-options.ts';
 
@@ -21,8 +22,30 @@ export interface RemoteWords {
   options: ReadonlySet<string>;
 }
 
-/** @throws KraftwerkError `cli.usage` */
-export function readRemoteWords(command: Command, typed: readonly string[]): RemoteWords {
+/**
+ * Where a program's own words follow, they are left alone. Without `--` they begin with the first word that is no option, or
+ * with the one behind it if that is a target of a known project.
+ * @param projects names of the projects that the git remotes lead to
+ * @throws KraftwerkError `cli.usage`
+ */
+export function readRemoteWords(
+  command: Command,
+  typed: readonly string[],
+  projects: readonly string[] = [],
+): RemoteWords {
+  if (command.program !== true) return readOwnWords(command, typed);
+  const known = { options: { ...command.options, remote: REMOTE } };
+  const [first, second] = [findProgram(known, typed, 0), findProgram(known, typed, 1)];
+  const separate = typed[second] === '--';
+  const [project, environment, ...rest] = (typed[first] ?? '').split('/');
+  const isTarget = separate || (projects.includes(project ?? '') && environment !== '' && rest.length === 0);
+  const begin = isTarget ? second : first;
+  const words = typed.slice(typed[begin] === '--' ? begin + 1 : begin);
+  const own = readOwnWords(command, typed.slice(0, begin));
+  return words.length === 0 ? own : { ...own, args: [...own.args, '--', ...words] };
+}
+
+function readOwnWords(command: Command, typed: readonly string[]): RemoteWords {
   // A command's own option of that name is the command's: --remote goes before its name then.
   const own = Object.entries(command.options).some(([name, { short }]) => name === 'remote' || short === REMOTE.short);
   const { tokens } = parseArgs({
@@ -60,12 +83,13 @@ export function readRemoteWords(command: Command, typed: readonly string[]): Rem
  * @param projects names of the projects that the git remotes lead to
  */
 export function findTypedTarget(
-  command: Pick<Command, 'args' | 'target'>,
+  command: Pick<Command, 'args' | 'target' | 'program'>,
   positionals: readonly string[],
   projects: readonly string[],
 ): string | null {
   const [first] = positionals;
   if (command.target === 'none' || first === undefined) return null;
+  if (command.program === true) return first;
   if (first.includes('/') && !first.includes('=')) return first;
   return projects.includes(first) || positionals.length > command.args.max ? first : null;
 }
@@ -76,8 +100,12 @@ export function putTarget({ args, firstAt }: RemoteWords, target: string | null,
   return given === null ? [target, ...args] : args.with(firstAt, target);
 }
 
-/** Commands that ask for something to be typed: a name to confirm with, or what else comes on stdin. */
-export function asksInTerminal(command: Pick<Command, 'options' | 'usage'>, options: ReadonlySet<string>): boolean {
+/** Commands that ask for something to be typed: a name to confirm with, or what else comes on stdin; and all that a program may. */
+export function asksInTerminal(
+  command: Pick<Command, 'options' | 'usage' | 'program'>,
+  options: ReadonlySet<string>,
+): boolean {
+  if (command.program === true) return true;
   return ('confirm' in command.options && !options.has('confirm')) || / < [A-Z]/.test(command.usage);
 }
 

@@ -7,7 +7,7 @@ import { runInForeground, runUserGit } from '../git/user-programs.ts';
 import { escapeForTerminal } from '../print-table.ts';
 import { chooseRemote } from './choose-remote.ts';
 import { usageError } from './parse-options.ts';
-import { readRemotes } from './project.ts';
+import { type GitRemote, readRemotes } from './project.ts';
 import { type Address, sshDestination } from './remote-url.ts';
 import { asksInTerminal, findTypedTarget, formatExecLine, putTarget, readRemoteWords } from './remote-words.ts';
 import { readSshCommand } from './ssh-command.ts';
@@ -21,17 +21,17 @@ const SSH_FAILED = 255;
  */
 export async function runRemote(command: Command, typed: readonly string[], before: string | null): Promise<number> {
   const surroundings = readSurroundings();
-  const words = readRemoteWords(command, typed);
+  const early = command.program === true ? await readRemotes(command.name, surroundings) : null;
+  const words = readRemoteWords(command, typed, projectsOf(early ?? []));
   const { args, options, positionals, remote } = words;
   if (remote !== null && before !== null) throw usageError(command.name, '--remote is given twice');
   // What cannot be sent is said before anything else is looked at.
   formatExecLine([command.name, ...args]);
   const [remotes, configured] = await Promise.all([
-    readRemotes(command.name, surroundings),
+    early ?? readRemotes(command.name, surroundings),
     readSshSetting(surroundings),
   ]);
-  const projects = remotes.flatMap(({ parsed }) => (parsed.kind === 'ssh' ? [parsed.target.project] : []));
-  const given = findTypedTarget(command, positionals, projects);
+  const given = findTypedTarget(command, positionals, projectsOf(remotes));
   const { address, target } = chooseRemote(
     {
       command: command.name,
@@ -55,6 +55,10 @@ export async function runRemote(command: Command, typed: readonly string[], befo
   });
   if (code === SSH_FAILED) explainFailure(address, [ssh, ...own]);
   return code;
+}
+
+function projectsOf(remotes: readonly GitRemote[]): string[] {
+  return remotes.flatMap(({ parsed }) => (parsed.kind === 'ssh' ? [parsed.target.project] : []));
 }
 
 async function readSshSetting({ cwd, env }: Surroundings): Promise<string | null> {

@@ -3,21 +3,21 @@ import type { Readable, Writable } from 'node:stream';
 import type { ParseArgsOptionDescriptor } from 'node:util';
 import { KraftwerkError } from '../../node-agent/protocol.ts';
 import type { Identity, Verb } from '../access.ts';
+import type { BackupServices } from '../backups/run-backups.ts';
 import type { Config } from '../config.ts';
 import type { TargetName } from '../exec-line.ts';
 import type { GitServices } from '../git-session.ts';
 import type { KeyStore, StoredKey } from '../keys.ts';
-import type { Node } from '../nodes/node.ts';
 import type { Routes } from '../router/routes.ts';
-import type { Pty } from '../ssh-server.ts';
+import type { Pty } from '../ssh/client-events.ts';
+import type { ExecSession } from '../ssh-server.ts';
 import type { Target } from '../target.ts';
 
 /** What commands may ask of the receiver. */
-export interface ReceiverApi extends GitServices {
+export interface ReceiverApi extends GitServices, BackupServices {
   version: string;
   keys: KeyStore;
   config: Config;
-  nodes: ReadonlyMap<string, Node>;
   routes: Routes;
   /** The hash of this receiver's agent. */
   agentVersion: string;
@@ -44,6 +44,7 @@ export interface CommandContext {
   stdout: Writable;
   stderr: Writable;
   pty: Pty | null;
+  attach: ExecSession['attach'];
   /** The client is gone, or has typed Ctrl-C. */
   signal: AbortSignal;
   receiver: ReceiverApi;
@@ -66,6 +67,8 @@ export interface Command {
   target: 'none' | 'required';
   /** How many words may follow the target. */
   args: { min: number; max: number };
+  /** What follows the target is a program and its words, whatever they look like; it gets the client's terminal. */
+  program?: true;
   /** Beside `--json` and `--help`. */
   options: Readonly<Record<string, ParseArgsOptionDescriptor>>;
   /** @returns the exit code */

@@ -1,5 +1,6 @@
 /** `deploy TARGET [vN or commit]`: make a release anew, or one of a commit that was pushed, as the next number. */
 import { KraftwerkError } from '../../node-agent/protocol.ts';
+import { tellRemovedServices } from '../data/removed-services.ts';
 import type { DeployOrder } from '../deploy/deploy.ts';
 import type { SayLines } from '../deploy/tell.ts';
 import { openObjects } from '../git/object-reader.ts';
@@ -68,6 +69,7 @@ async function orderCommit(
     const push = { target, environment: receiver.environment(target), by: identity.name, objects, signal };
     const { spec, artifact, configMs } = await readCommit(commit, record.generation, push, receiver);
     sayLines(stepLine('Config', `${MANIFEST_FILE} ok`, configMs));
+    sayLines(tellRemovedServices(receiver.journal.data, target, spec));
     return {
       target,
       kind: 'deploy',
@@ -81,6 +83,7 @@ async function orderCommit(
       override: false,
       setUpServices: true,
       runReleaseCommand: true,
+      dumpBeforeRelease: true,
     };
   } finally {
     objects.close();

@@ -15,8 +15,38 @@ export interface ParsedArgs {
   positionals: string[];
 }
 
+/**
+ * Options, target and options again, then a program and its words: it begins behind `--`, or with the first word behind the
+ * target that is no option.
+ */
+function parseProgramArgs(command: Command, words: readonly string[]): ParsedArgs {
+  const begin = findProgram(command, words, command.target === 'none' ? 0 : 1);
+  const { program: _, ...plain } = command;
+  const { options, positionals } = parseCommandArgs(plain, words.slice(0, begin));
+  return { options, positionals: [...positionals, ...words.slice(words[begin] === '--' ? begin + 1 : begin)] };
+}
+
+/**
+ * Where `--` stands, or else the word that is one too many to be anything but the program; the number of words where there is
+ * none.
+ * @param before how many words stand before it that are neither options nor options' values
+ */
+export function findProgram(command: Pick<Command, 'options'>, words: readonly string[], before: number): number {
+  const { tokens } = parseArgs({
+    args: [...words],
+    options: { ...command.options, ...COMMON },
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  });
+  const end = tokens.find(({ kind }) => kind === 'option-terminator')?.index ?? words.length;
+  const own = tokens.flatMap((token) => (token.kind === 'positional' && token.index < end ? [token.index] : []));
+  return own[before] ?? end;
+}
+
 /** @throws KraftwerkError `command.usage` */
 export function parseCommandArgs(command: Command, words: readonly string[]): ParsedArgs {
+  if (command.program === true) return parseProgramArgs(command, words);
   const known = { ...command.options, ...COMMON };
   // Not node's own strict mode: its messages are for programmers.
   const { values, positionals, tokens } = parseArgs({

@@ -4,7 +4,7 @@ import { printTable } from '../print-table.ts';
 import { targetName } from '../target.ts';
 import type { Command } from './command.ts';
 import { printJson } from './command.ts';
-import { describeState, readStates, urlsOf } from './target-state.ts';
+import { describeState, isClosed, readStates, urlsOf } from './target-state.ts';
 import { formatTime } from './units.ts';
 
 export const projects: Command = {
@@ -32,6 +32,7 @@ export const projects: Command = {
         release: state.record.current,
         commit: state.release?.commit ?? null,
         state: state.state,
+        maintenance: isClosed(state),
         busy: state.busy !== null,
         domains: state.release?.spec.domains ?? [],
         urls: urlsOf(state),

@@ -3,22 +3,24 @@ import { KraftwerkError } from '../../node-agent/protocol.ts';
 import type { ReleaseRecord } from '../journal.ts';
 import { targetName } from '../target.ts';
 import { headline } from '../transcript.ts';
-import type { Command, CommandContext } from './command.ts';
+import { type Command, type CommandContext, flagOption } from './command.ts';
 import { findKept, parseReleaseNumber } from './release-number.ts';
+import { rollBackWithData } from './rollback-with-data.ts';
 import { branchOf, type Deployed, deployAndTell, orderRelease, withTarget } from './run-deploy.ts';
 
 export const rollback: Command = {
   name: 'rollback',
   aliases: ['releases:rollback'],
   summary: 'serve an earlier release again',
-  usage: 'TARGET [vN]',
-  examples: ['rollback blog/live', 'rollback blog/live v41'],
+  usage: 'TARGET [vN] [--with-data]',
+  examples: ['rollback blog/live', 'rollback blog/live v41', 'rollback blog/live --with-data'],
   verb: 'rollback',
   target: 'required',
   args: { min: 0, max: 1 },
-  options: {},
+  options: { 'with-data': { type: 'boolean' }, confirm: { type: 'string' } },
   async run(context) {
     const given = context.args[0] === undefined ? null : parseReleaseNumber(rollback, context.args[0]);
+    if (flagOption(context, 'with-data')) return rollBackWithData(context, rollback, given);
     return withTarget(context, 'rollback', async (deployed) => {
       const { target } = deployed;
       const wanted = given === null ? findEarlier(context, deployed) : findOther(context, deployed, given);

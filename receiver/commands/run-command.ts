@@ -2,14 +2,13 @@
 import { randomBytes } from 'node:crypto';
 import type { Writable } from 'node:stream';
 import { EXIT_CODES, KraftwerkError } from '../../node-agent/protocol.ts';
-import { decide, requireAccess, targetNotFound } from '../access.ts';
-import { parseTargetName } from '../exec-line.ts';
+import { requireAccess } from '../access.ts';
 import { escapeForTerminal } from '../print-table.ts';
 import type { ExecSession } from '../ssh-server.ts';
-import type { Target } from '../target.ts';
 import type { Command, ReceiverApi } from './command.ts';
 import { usageError } from './command.ts';
 import { findCommand } from './find-command.ts';
+import { findTarget } from './find-target.ts';
 import { help } from './help.ts';
 import { parseCommandArgs } from './parse-args.ts';
 import { COMMANDS } from './table.ts';
@@ -37,7 +36,10 @@ export async function runCommand(
     const { options, positionals } = parseCommandArgs(command, args);
     const base = { ...session, options, json: options.json === true, receiver, commands: COMMANDS };
     if (options.help === true) return await help.run({ ...base, target: null, args: [command.name] });
-    const target = command.target === 'none' ? null : findTarget(command, positionals.shift(), session, receiver);
+    const target =
+      command.target === 'none'
+        ? null
+        : findTarget(command, command.verb, positionals.shift(), session.identity, receiver);
     if (target === null) requireAccess(identity, command.verb, command.name, null);
     checkCount(command, positionals);
     return await command.run({ ...base, target, args: positionals });
@@ -45,24 +47,6 @@ export async function runCommand(
     if (session.signal.aborted) return INTERRUPTED;
     return reportError(stderr, error, onEvent, { command: name.slice(0, 60), key: identity.name });
   }
-}
-
-function findTarget(
-  command: Command,
-  given: string | undefined,
-  { identity }: CommandSession,
-  receiver: ReceiverApi,
-): Target {
-  if (given === undefined)
-    throw usageError(command, 'no target given', 'for example blog/live; all: ssh kraftwerk@HOST projects');
-  const name = parseTargetName(given);
-  const target = receiver.resolveTarget(name, (candidate) => decide(identity, 'status', candidate).allow);
-  // Unseen and absent take the same way out, so that they cannot be told apart.
-  if (target === null) throw targetNotFound(name);
-  const decision = decide(identity, command.verb, target);
-  if (!decision.allow && decision.reason === 'unseen') throw targetNotFound(name);
-  requireAccess(identity, command.verb, command.name, target);
-  return target;
 }
 
 function checkCount(command: Command, args: readonly string[]): void {

@@ -1,5 +1,6 @@
 /** What rollback, deploy and restart have in common: the target's lock, the release to start from, the telling. */
 import { EXIT_CODES, KraftwerkError } from '../../node-agent/protocol.ts';
+import { refuseWhileDestroying } from '../data/destroy.ts';
 import type { DeployOrder } from '../deploy/deploy.ts';
 import { type SayLines, tellDeploy } from '../deploy/tell.ts';
 import { openRepository } from '../git/repository.ts';
@@ -44,6 +45,7 @@ export async function withTarget<T>(
   const { target } = findDeployed(context);
   const lock = receiver.locks.acquireNow(targetName(target), identity.name, what);
   try {
+    refuseWhileDestroying(receiver.journal, target);
     return await body(findDeployed(context));
   } finally {
     lock.release();
@@ -85,6 +87,7 @@ export function orderRelease(
     override: false,
     setUpServices: true,
     runReleaseCommand: how.kind === 'deploy',
+    dumpBeforeRelease: true,
   };
 }
 

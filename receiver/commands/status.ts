@@ -11,6 +11,8 @@ import { printProcesses, processJson, runningProcesses } from './process-table.t
 import {
   describeState,
   findDisagreements,
+  findMaintenance,
+  isClosed,
   type NodeState,
   readStates,
   type State,
@@ -37,11 +39,17 @@ export const status: Command = {
     const [last] = receiver.journal.deploys(state.target, 1);
     const failure = last?.phase === 'failed' ? last : null;
     const warnings = findDisagreements(state, ref);
-    if (json) printJson(stdout, toJson(state, deploy, failure, warnings));
+    const closed = findMaintenance(state);
+    if (json) printJson(stdout, toJson(state, deploy, failure, [...warnings, ...(closed?.warnings ?? [])]));
     else print(context, state, deploy, failure);
     for (const warning of warnings) stderr.write(`warning: ${escapeForTerminal(warning)}\n`);
     if (warnings.length > 0)
       stderr.write(`hint: to make all agree: ssh kraftwerk@HOST deploy ${targetName(state.target)}\n`);
+    for (const warning of closed?.warnings ?? []) stderr.write(`warning: ${escapeForTerminal(warning)}\n`);
+    if (closed !== null)
+      stderr.write(
+        `hint: to make all agree: ssh kraftwerk@HOST maintenance ${targetName(state.target)} ${closed.mend}\n`,
+      );
     const silent = state.nodes.find(({ error }) => error !== null);
     if (silent !== undefined) stderr.write(`hint: ssh kraftwerk@HOST doctor ${silent.node}\n`);
     return exitCodeOf(state.state);
@@ -86,6 +94,8 @@ function print(
     ['target', targetName(state.target)],
     ['state', describeState(state)],
   ];
+  const { maintenance } = state;
+  if (maintenance !== null) pairs.push(['maintenance', `since ${formatTime(maintenance.since)} by ${maintenance.by}`]);
   if (busy !== null) pairs.push(['busy', describeHolder(busy, receiver.nowMs())]);
   if (release !== null) {
     pairs.push(['release', `v${release.release}`], ['commit', `${release.commit.slice(0, 7)} ${release.subject}`]);
@@ -135,6 +145,7 @@ function toJson(
     project: target.project,
     environment: target.environment,
     state: state.state,
+    maintenance: isClosed(state),
     busy: busy && { by: busy.by, what: busy.what, since: new Date(busy.since).toISOString() },
     release: record.current,
     commit: release?.commit ?? null,
@@ -151,6 +162,7 @@ function toJson(
       error,
       release: instance?.current?.release ?? null,
       stopped: instance?.stopped ?? null,
+      maintenance: instance?.maintenance ?? null,
       running: instance && serves(instance),
     })),
     processes: runningProcesses(state).map(processJson),

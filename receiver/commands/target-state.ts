@@ -24,6 +24,8 @@ export interface TargetState {
   record: TargetRecord;
   release: ReleaseRecord | null;
   state: State;
+  /** Who has put it in maintenance; null: nobody. */
+  maintenance: { since: string; by: string } | null;
   /** Who works on it right now. */
   busy: Holder | null;
   nodes: NodeState[];
@@ -66,7 +68,8 @@ export async function readStates(
     const release = record.current === null ? null : journal.release(target, record.current);
     const busy = locks.holder(targetName(target));
     const routerPort = environment === undefined ? null : receiver.routes.port(target);
-    return [{ target, record, release, busy, nodes: states, routerPort, state: judge(record, states) }];
+    const maintenance = journal.data.maintenance(target);
+    return [{ target, record, release, maintenance, busy, nodes: states, routerPort, state: judge(record, states) }];
   });
 }
 
@@ -121,6 +124,22 @@ export function findDisagreements(
   return found;
 }
 
+/** Which nodes are closed to visitors though nobody wants that, or are not though somebody does; null while somebody works on it. Pure. */
+export function findMaintenance({
+  busy,
+  maintenance,
+  nodes,
+}: Pick<TargetState, 'busy' | 'maintenance' | 'nodes'>): { warnings: string[]; mend: 'on' | 'off' } | null {
+  if (busy !== null) return null;
+  const wanted = maintenance !== null;
+  const wrong = nodes.filter(({ instance }) => instance?.current != null && instance.maintenance !== wanted);
+  if (wrong.length === 0) return null;
+  const words = wanted
+    ? 'is open to visitors, the journal says maintenance'
+    : 'is in maintenance, the journal says that it is not';
+  return { warnings: wrong.map(({ node }) => `node ${node} ${words}`), mend: wanted ? 'on' : 'off' };
+}
+
 function stoppedWords(node: string, stopped: boolean): string {
   return stopped ? `node ${node} is stopped, the journal says running` : `node ${node} runs, the journal says stopped`;
 }
@@ -132,8 +151,13 @@ export function urlsOf({ nodes, release, routerPort }: TargetState): string[] {
   return ports.flatMap((port) => release.spec.domains.map((domain) => siteUrl({ domains: [domain] }, port)));
 }
 
-/** `running`, `down, deploying`… */
-export function describeState({ busy, state }: TargetState): string {
-  const word = state === 'none' ? 'not deployed' : state;
-  return busy === null ? word : `${word}, busy`;
+/** Whether visitors get the page of `maintenance`, on one node at least. */
+export function isClosed({ maintenance, nodes }: Pick<TargetState, 'maintenance' | 'nodes'>): boolean {
+  return maintenance !== null || nodes.some(({ instance }) => instance?.maintenance);
+}
+
+/** `running`, `down, busy`, `running, maintenance`… */
+export function describeState(state: TargetState): string {
+  const word = state.state === 'none' ? 'not deployed' : state.state;
+  return [word, ...(isClosed(state) ? ['maintenance'] : []), ...(state.busy === null ? [] : ['busy'])].join(', ');
 }

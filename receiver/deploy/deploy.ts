@@ -2,6 +2,9 @@
 // Long because: from the order to the release that serves, and back, is one story.
 import { type CommitId, KraftwerkError } from '../../node-agent/protocol.ts';
 import type { EnvironmentConfig } from '../config.ts';
+import type { PlanLinks } from '../data/links.ts';
+import type { KeepInMaintenance } from '../data/maintenance.ts';
+import { checkPlacement, homesOf, type PlacementWarning } from '../data/placement.ts';
 import type { Failpoint } from '../failpoint.ts';
 import { type Artifact, artifactExists, packArtifact, pruneArtifacts } from '../git/artifact.ts';
 import type { RefMove } from '../git/ref-transaction.ts';
@@ -9,6 +12,7 @@ import { openRepository } from '../git/repository.ts';
 import type { DeployKind, DeployRecord, Journal, Switches } from '../journal.ts';
 import type { Node } from '../nodes/node.ts';
 import type { Routes } from '../router/routes.ts';
+import { readService } from '../services.ts';
 import { instanceName, type Target, targetName } from '../target.ts';
 import type { Templates } from '../templates.ts';
 import { type DomainClaims, nodesWithDomain } from './domains.ts';
@@ -46,6 +50,8 @@ export interface DeployOrder {
   override: boolean;
   setUpServices: boolean;
   runReleaseCommand: boolean;
+  /** Its data is dumped before the release command may change it. */
+  dumpBeforeRelease: boolean;
 }
 
 export interface DeployOutcome {
@@ -67,6 +73,9 @@ export interface DeployerOptions {
   nowMs(): number;
   log(event: string, fields: Record<string, unknown>): void;
   failpoint: Failpoint;
+  dumpBeforeRelease: FanOut['dumpBeforeRelease'];
+  keepInMaintenance: KeepInMaintenance;
+  links: PlanLinks;
 }
 
 export type Deployer = ReturnType<typeof createDeployer>;
@@ -77,9 +86,12 @@ export function createDeployer(options: DeployerOptions) {
     ...options,
     routerOf: ({ target }, node) => routes.reach(target, node),
     limitsOf: ({ target }) => options.environment(target).limits,
+    linksOf: ({ target, spec }) => options.links(target, spec),
+    homesOf: ({ target, spec }) =>
+      homesOf(journal.data.services(target), spec.services, options.environment(target).nodes),
   };
   /** What drains and is tidied up after deploys. */
-  const retiring = new Set<Promise<void>>();
+  const retiring = new Map<Promise<void>, string>();
   /** Agents that wait for a deploy that is on its way, by target. */
   const reserved = new Map<string, Sessions>();
 
@@ -144,14 +156,18 @@ export function createDeployer(options: DeployerOptions) {
     const name = targetName(target);
     await settleOpen(target);
     const site = siteOf(target);
+    placeAnew(order);
+    const misplaced = checkServices(order);
     const sessions = await reach(target, site);
     const claim = claims.take(target, spec, nodesWithDomain(options.environment(target)));
     const record = createRecorder(onEvent);
+    for (const warning of misplaced) record.emit({ event: 'warning', ...warning });
     let id: number | null = null;
     const refs = openRepository(data, target).openTransaction();
     try {
       id = beginDeploy(order);
       onBegin(id);
+      if (order.setUpServices) journal.data.announceServices(target, spec.services, site.nodes[0]?.name ?? '');
       failpoint('begun');
       // Moved meanwhile, or its disk is full: that must come out before anything is switched. The site boots meanwhile.
       const locked = refs.prepare(refMoves(order));
@@ -161,6 +177,7 @@ export function createDeployer(options: DeployerOptions) {
       routable.catch(() => undefined);
       const prepared = await prepareAll(fanOut, order, site, sessions, signal, record.emit);
       await routable;
+      const closed = await options.keepInMaintenance(target, (node) => sessions.get(node.name) ?? node);
       failpoint('prepared');
 
       const switchBegin = nowMs();
@@ -184,10 +201,11 @@ export function createDeployer(options: DeployerOptions) {
       await refs.commit();
       await moveHead(order);
       failpoint('ref-moved');
-      journal.finishDeploy({ id, target, release, ref: order.ref?.name ?? null });
+      journal.finishDeploy({ id, target, release, ref: order.ref?.name ?? null }, site.nodes[0]?.name ?? '');
       failpoint('done');
       const where = prepared.length > 1 ? ` on ${prepared.length} nodes` : '';
       record.emit({ event: 'step', step: 'Switch', detail: `v${release} serves${where}`, ms: nowMs() - switchBegin });
+      if (closed !== null) record.emit({ event: 'warning', ...closed });
       const ms = nowMs() - begin;
       log('deploy.done', { target: name, kind, release, by, durationMs: Math.round(ms), steps: record.steps });
       retireLater(target);
@@ -205,6 +223,30 @@ export function createDeployer(options: DeployerOptions) {
       claim.release();
       unreserve(target);
     }
+  }
+
+  /** A target that has never served has no data yet: kraftwerk.yaml may still say where it is to be. */
+  function placeAnew({ target, spec }: DeployOrder): void {
+    if ((journal.target(target)?.current ?? null) !== null) return;
+    for (const { name, node } of journal.data.services(target)) {
+      const wanted = spec.services.find((service) => service.name === name)?.node ?? node;
+      if (wanted === node) continue;
+      journal.data.noteOldCopy(target, name, node);
+      journal.data.moveService(target, name, wanted);
+    }
+  }
+
+  /** @throws KraftwerkError `service.node`, `service.one-node` */
+  function checkServices({ target, spec, kind }: DeployOrder): PlacementWarning[] {
+    const { nodes } = options.environment(target);
+    return checkPlacement({
+      target,
+      nodes,
+      asked: spec.services,
+      records: journal.data.services(target),
+      fresh: kind === 'push' || kind === 'deploy',
+      definitionOf: (name) => readService(options.templatesOf(nodes[0] ?? ''), name),
+    });
   }
 
   function beginDeploy({ target, kind, release, commit, ref, by }: DeployOrder): number {
@@ -270,7 +312,7 @@ export function createDeployer(options: DeployerOptions) {
       .then(() => journal.setRetired(target, upTo))
       .catch((error: unknown) => log('deploy.retire_failed', { target: targetName(target), message: String(error) }))
       .finally(() => retiring.delete(work));
-    retiring.add(work);
+    retiring.set(work, targetName(target));
   }
 
   async function retire(target: Target): Promise<void> {
@@ -298,7 +340,13 @@ export function createDeployer(options: DeployerOptions) {
     nodesOf: (target: Target): readonly Node[] => siteOf(target).nodes,
     /** Resolves when nothing drains any more. */
     async settled(): Promise<void> {
-      while (retiring.size > 0) await Promise.allSettled(retiring);
+      while (retiring.size > 0) await Promise.allSettled(retiring.keys());
+    },
+    /** The same of one target. */
+    async settledOf(target: Target): Promise<void> {
+      const own = (): Promise<void>[] =>
+        [...retiring].flatMap(([work, of]) => (of === targetName(target) ? [work] : []));
+      while (own().length > 0) await Promise.allSettled(own());
     },
   };
 }

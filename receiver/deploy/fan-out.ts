@@ -6,13 +6,18 @@ import {
   type AgentEvent,
   type DeployEvent,
   type InstanceName,
+  isDeployEvent,
   KraftwerkError,
   type Limits,
   type PrepareRequest,
   type PrepareResult,
   type Serving,
 } from '../../node-agent/protocol.ts';
+import type { DumpName } from '../../node-agent/protocol-data.ts';
 import { allBounded } from '../bounded.ts';
+import type { Audience } from '../data/data-services.ts';
+import type { MakeLinks } from '../data/links.ts';
+import { type Homes, placeOn } from '../data/placement.ts';
 import { readArtifact } from '../git/artifact.ts';
 import type { Switches } from '../journal.ts';
 import type { Node, NodeOrder, NodeSession } from '../nodes/node.ts';
@@ -20,7 +25,7 @@ import { targetName } from '../target.ts';
 import type { Templates } from '../templates.ts';
 import type { DeployOrder } from './deploy.ts';
 import { mergeEvents } from './merge-events.ts';
-import { nameNode } from './node-names.ts';
+import { addHints, nameNode } from './node-names.ts';
 import { planHealthcheck, type ReleaseSpec } from './plan.ts';
 import { type RenderedRelease, renderRelease, type SiteRouter } from './render.ts';
 
@@ -49,8 +54,20 @@ export interface FanOut {
   /** How a router reaches the site on a node; null: visitors come to the node itself. */
   routerOf(order: DeployOrder, node: Node): Promise<SiteRouter | null>;
   limitsOf(order: DeployOrder): Limits | null;
+  /** Which node has the data of which service. */
+  homesOf(order: DeployOrder): Homes;
+  /**
+   * Null: there is nothing that a release command could spoil. Else the dump is made by calling it, through the agents of this
+   * deploy, which hold the site's lock.
+   */
+  dumpBeforeRelease(order: DeployOrder): ((agents: AgentOf, audience: Audience) => Promise<DumpName>) | null;
+  /** Null: no node needs another's services. Else it is asked between what the nodes build and what they start. */
+  linksOf(order: DeployOrder): MakeLinks | null;
   nowMs(): number;
 }
+
+/** A node's agent of this deploy. */
+export type AgentOf = (node: Node) => Pick<NodeSession, 'request'>;
 
 /** One agent on each node, by its name: each holds the site's lock there. */
 export type Sessions = ReadonlyMap<string, NodeSession>;
@@ -125,7 +142,7 @@ export async function prepareAll(
       signal: either,
       artifact: (): Readable => readArtifact(options.data, order.artifact),
       onEvent: (event: AgentEvent) => {
-        if (event.event !== 'log' && event.event !== 'result' && event.event !== 'send') merger.on(node.name, event);
+        if (isDeployEvent(event)) merger.on(node.name, event);
       },
     });
     return result as PrepareResult | null;
@@ -154,14 +171,29 @@ export async function prepareAll(
     throw names.length === 1 ? cause.error : nameNode(cause.error, cause.node);
   }
 
-  const apart = first !== undefined && names.length > 1 && order.runReleaseCommand && order.spec.release !== null;
-  if (!apart) return everywhere('all');
+  const releases = order.runReleaseCommand && order.spec.release !== null;
+  const dumpFirst = releases && order.dumpBeforeRelease ? options.dumpBeforeRelease(order) : null;
+  const link = options.linksOf(order);
+  const apart = (releases && (names.length > 1 || dumpFirst !== null)) || link !== null;
+  if (first === undefined || !apart) return everywhere('all');
   await everywhere('build');
+  await link?.((node) => agentOf(node, sessions), emit);
+  if (!releases) return everywhere('boot');
+  const dump = (await dumpFirst?.((node) => agentOf(node, sessions), { signal: either, emit })) ?? null;
   await ask(first, 'release').catch((error: unknown) => {
     merger.failed(first.name);
-    throw nameNode(error, first.name);
+    const named = names.length === 1 ? error : nameNode(error, first.name);
+    throw dump === null ? named : addHints(named, waysBack(targetName(order.target), dump));
   });
   return everywhere('boot');
+}
+
+/** After a release command that may have begun to change the data. */
+function waysBack(target: string, dump: DumpName): string[] {
+  return [
+    `the data was dumped before the command (${dump}); if it has changed anything:`,
+    `ssh kraftwerk@HOST rollback ${target} --with-data`,
+  ];
 }
 
 export function aborted(): KraftwerkError {
@@ -174,11 +206,13 @@ async function render(options: FanOut, node: Node, order: DeployOrder, site: Sit
   const { cores, memoryBytes } = node.facts() ?? (await node.hello());
   const router = await options.routerOf(order, node);
   const facts = { profile: node.profile, cores, memoryBytes };
+  const homes = options.homesOf(order);
   return renderRelease(options.templatesOf(node.name), facts, {
     ...order,
     instance: site.instance,
     router,
     limits: options.limitsOf(order),
+    placeOf: (definition) => placeOn(node.name, homes, definition),
   });
 }
 
@@ -198,7 +232,9 @@ function describe(
     release,
     artifact: order.artifact,
     site: rendered.site,
-    services: order.setUpServices ? rendered.services : [],
+    services: rendered.services,
+    linked: rendered.linked,
+    setUpServices: order.setUpServices,
     python: spec.python,
     requirements: spec.requirements,
     requirementsNamed: spec.requirementsNamed,

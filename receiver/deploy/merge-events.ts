@@ -15,6 +15,7 @@ const STEPS: readonly StepName[] = [
   'Health',
   'Settle',
   'Stop',
+  'Remove',
 ];
 /** Heartbeats of several nodes come this far apart. */
 const HEARTBEAT_MS = 4_000;

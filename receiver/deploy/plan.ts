@@ -5,7 +5,6 @@ import type {
   HelloResult,
   InstanceName,
   NodeProfile,
-  ServiceName,
   TreePath,
 } from '../../node-agent/protocol.ts';
 import type { Manifest } from '../manifest.ts';
@@ -30,7 +29,7 @@ export function planRelease(
 ): ReleaseSpec {
   const { domains, aliases, workers, threads, workerClass, environ, requirements, requirementsNamed, python } =
     manifest;
-  const { healthcheck, timeoutMs, keepReleases, build, release, services } = manifest;
+  const { healthcheck, timeoutMs, keepReleases, build, release, scrub, services } = manifest;
   const present = (folder: string): boolean =>
     folder === '.' || [...files].some((file) => file.startsWith(`${folder}/`));
   return {
@@ -51,6 +50,7 @@ export function planRelease(
     keepReleases,
     build,
     release,
+    scrub,
     services,
     generation,
   };
@@ -83,8 +83,8 @@ export function listensOf(profile: NodeProfile, behind: boolean): { listens: str
 
 /** What a service adds to a site, from its service.yaml. */
 export interface ServiceFacts {
-  name: ServiceName;
   uploads: boolean;
+  /** Those that no service before it gives. */
   variables: Readonly<Record<string, string>>;
 }
 
@@ -178,5 +178,6 @@ const SHOWN: readonly (readonly [string, (spec: ReleaseSpec) => string])[] = [
   ['static', (spec) => list(spec.static.map(({ prefix, folder }) => `${prefix} from ${folder}`))],
   ['build', (spec) => spec.build ?? 'none'],
   ['release', (spec) => spec.release ?? 'none'],
+  ['scrub', (spec) => spec.scrub ?? 'none'],
   ['healthcheck', (spec) => `GET ${spec.healthcheck.path} ${spec.healthcheck.statusMin}-${spec.healthcheck.statusMax}`],
 ];

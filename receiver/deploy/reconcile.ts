@@ -12,6 +12,8 @@ export interface ReconcileOptions {
   journal: Journal;
   deployer: Deployer;
   locks: TargetLocks;
+  /** Ends what was begun with a target's data; the caller holds its lock. */
+  settleData(target: Target): Promise<void>;
   /** Nodes that have answered since the start. */
   awake: ReadonlySet<string>;
   /** Null for an environment that the configuration no longer has. */
@@ -44,6 +46,12 @@ export async function reconcile(options: ReconcileOptions): Promise<void> {
       (end) => log('deploy.settled', { ...fields, end }),
       (error: unknown) => log('deploy.settle_failed', { ...fields, message: String(error) }),
     );
+  }
+  for (const target of targetsOf(journal)) {
+    if (environment(target)?.nodes.some((node) => !awake.has(node)) ?? false) continue;
+    await options.settleData(target).catch((error: unknown) => {
+      log('operation.settle_failed', { target: targetName(target), message: String(error) });
+    });
   }
   for (const target of journal.unretired()) {
     if (environment(target) === null) continue;
@@ -78,8 +86,22 @@ export function keepSettling(options: ReconcileOptions, everyMs = AGAIN_MS): { s
     }
   }
 
+  async function endOperations(target: Target): Promise<void> {
+    const name = targetName(target);
+    if (locks.holder(name) !== null) return;
+    const lock = locks.acquireNow(name, 'receiver', 'settling what was begun with its data');
+    try {
+      await options.settleData(target);
+    } catch (error) {
+      log('operation.settle_failed', { target: name, message: String(error) });
+    } finally {
+      lock.release();
+    }
+  }
+
   async function round(): Promise<void> {
     for (const deploy of journal.openDeploys()) if (!stopped) await tryAgain(deploy);
+    for (const target of targetsOf(journal)) if (!stopped) await endOperations(target);
   }
 
   const timer = setInterval(() => {
@@ -93,6 +115,12 @@ export function keepSettling(options: ReconcileOptions, everyMs = AGAIN_MS): { s
       return running;
     },
   };
+}
+
+/** Those of operations that have not come to their end. */
+function targetsOf(journal: Journal): Target[] {
+  const all = journal.data.openOperations().map(({ target }) => target);
+  return all.filter((target, index) => all.findIndex((other) => targetName(other) === targetName(target)) === index);
 }
 
 function describe({ target, release, phase }: DeployRecord): { target: string; release: number; phase: string } {

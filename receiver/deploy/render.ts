@@ -2,27 +2,27 @@
 import {
   type CommitId,
   type InstanceName,
-  KraftwerkError,
   type Limits,
   LOG_USER,
   NGINX_USER,
   type NodeFiles,
   type NodeProfile,
   nodePlace,
-  type ServiceName,
+  type PrepareRequest,
   type ServiceRequest,
   type SiteFiles,
   siteOwner,
 } from '../../node-agent/protocol.ts';
+import type { ServicePlace } from '../data/placement.ts';
+import { type RenderedService, renderServices } from '../data/render-services.ts';
+import type { ServiceDefinition } from '../service-schema.ts';
 import { type Target, targetName } from '../target.ts';
 import type { Templates } from '../templates.ts';
-import { parseYaml } from '../yaml-source.ts';
 import {
   baseEnvironment,
   countWorkers,
   listensOf,
   type ReleaseSpec,
-  type ServiceFacts,
   siteEnvironment,
   sitePaths,
   upstreamSocket,
@@ -42,6 +42,8 @@ export function renderNodeFiles(templates: Templates, profile: NodeProfile, runs
 export interface RenderedRelease {
   site: SiteFiles;
   services: ServiceRequest[];
+  /** Those whose data is on another node. */
+  linked: PrepareRequest['linked'];
   environment: Record<string, string>;
   buildEnvironment: Record<string, string>;
   startLabel: string;
@@ -57,6 +59,8 @@ export interface RenderOrder {
   router: SiteRouter | null;
   /** Null: as much as there is. */
   limits: Limits | null;
+  /** What the node has of a service; absent: it has all of them itself. */
+  placeOf?: (definition: ServiceDefinition) => ServicePlace;
 }
 
 /** How a router's requests come to a site. */
@@ -74,9 +78,10 @@ export function renderRelease(
 ): RenderedRelease {
   const { target, instance, release, commit, spec, router } = order;
   const paths = sitePaths(nodePlace(node.profile).root, instance);
-  const services = spec.services.map(({ name }) =>
-    readService(templates, name, { ...paths, instance, project: target.project, environment: target.environment }),
-  );
+  const services = renderServices(templates, node.profile, {
+    ...{ target, instance, services: spec.services, spec },
+    ...(order.placeOf && { placeOf: order.placeOf }),
+  });
   const base = baseEnvironment(target, release, commit, paths);
   const environment = siteEnvironment(base, spec, services, paths, release);
   const workers = countWorkers(spec, node);
@@ -121,15 +126,8 @@ export function renderRelease(
       served: spec.static.map(({ folder }) => folder),
       limits: order.limits,
     },
-    services: spec.services.map(({ name, options }) => ({
-      name,
-      setup: templates.render('shell', `services/${name}/setup.sh`, { ...common, options }),
-      environment: {
-        SITE_ROOT: paths.site,
-        KRAFTWERK_PROJECT: target.project,
-        KRAFTWERK_ENVIRONMENT: target.environment,
-      },
-    })),
+    services: services.filter(({ place }) => place === 'here').map(toRequest),
+    linked: services.flatMap(({ name, place, written }) => (place === 'linked' ? [{ name, written }] : [])),
     environment,
     // A home that tools may write to.
     buildEnvironment: common.owner === null ? base : { ...base, HOME: `${paths.site}/.cache` },
@@ -137,28 +135,7 @@ export function renderRelease(
   };
 }
 
-/** What `service.yaml` says: `variables`, with {site}, {root}, {instance}, {project} and {environment} filled in, and `uploads`. */
-function readService(templates: Templates, name: ServiceName, values: Readonly<Record<string, string>>): ServiceFacts {
-  const file = `services/${name}/service.yaml`;
-  const { value } = parseYaml(templates.read(file), { file, code: 'service.invalid' });
-  const { variables = {}, uploads = false } = value as { variables?: Record<string, unknown>; uploads?: unknown };
-  return {
-    name,
-    uploads: uploads === true,
-    variables: Object.fromEntries(
-      Object.entries(variables).map(([variable, text]) => [
-        variable,
-        String(text).replace(/\{([a-z]+)\}/g, (whole, key: string) => {
-          const filled = values[key];
-          if (filled === undefined)
-            throw new KraftwerkError('service.invalid', `${file}: ${variable}: unknown placeholder ${whole}`, {
-              hint: `known: ${Object.keys(values)
-                .map((known) => `{${known}}`)
-                .join(' ')}`,
-            });
-          return filled;
-        }),
-      ]),
-    ),
-  };
+export function toRequest({ name, definition, scripts, environment, written }: RenderedService): ServiceRequest {
+  const { packages, disable } = definition.install;
+  return { name, packages, disable, setup: scripts.setup ?? '', environment, written };
 }

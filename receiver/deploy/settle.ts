@@ -60,7 +60,7 @@ async function goForward(
   }
   if (makesRelease(deploy)) await repository.moveRefs([{ ref: releaseRef(deploy.release), to: deploy.commit }]);
   if (deploy.ref !== null) await repository.setHead(deploy.ref);
-  journal.finishDeploy(deploy);
+  journal.finishDeploy(deploy, site.nodes[0]?.name ?? '');
 }
 
 async function goBack(services: SettleServices, deploy: DeployRecord, site: Site): Promise<Settled> {

@@ -40,6 +40,7 @@ export async function prepareEmptyRepository(data: string): Promise<string> {
 
 export async function removeRepository(data: string, target: Target): Promise<void> {
   const path = repositoryPath(data, target);
+  await rm(`${path}.removed`, { recursive: true, force: true });
   await rename(path, `${path}.removed`);
   await rm(`${path}.removed`, { recursive: true, force: true });
 }

@@ -14,6 +14,8 @@ export interface AgentChannel {
 }
 
 export interface AgentConnector {
+  /** How many agents may wait, and for how long, for the next request after their last. Missing: none does. */
+  rest?: { agents: number; ms: number };
   /** Starts an agent. @throws KraftwerkError `node.lost`, `node.unreachable` */
   open(): Promise<AgentChannel>;
   close(): Promise<void>;

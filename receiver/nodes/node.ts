@@ -1,13 +1,9 @@
 /** A node as the receiver sees it: something that speaks the agent's protocol. */
 import type { Readable } from 'node:stream';
-import type {
-  AgentEvent,
-  AgentRequest,
-  HelloResult,
-  InstanceName,
-  NodeFiles,
-  NodeProfile,
-} from '../../node-agent/protocol.ts';
+import type { AgentEvent, HelloResult, InstanceName, NodeFiles, NodeProfile } from '../../node-agent/protocol.ts';
+import type { Frame } from '../../node-agent/protocol-data.ts';
+import type { AgentRequest } from '../../node-agent/requests.ts';
+import { createAgents } from './agents.ts';
 import type { AgentConnector } from './connector.ts';
 import { createSession } from './session.ts';
 
@@ -20,6 +16,8 @@ export interface RequestOptions {
   onEvent?: (event: AgentEvent) => void | Promise<void>;
   /** Opened when the agent asks for it. */
   artifact?: () => Readable;
+  /** What the request takes as input, sent as it comes; what comes after the result is dropped. */
+  frames?: AsyncIterable<Frame>;
   /** Ends the session: the agent takes back what it has begun, if that is still possible. */
   signal?: AbortSignal;
   timeoutMs: number;
@@ -31,7 +29,7 @@ export interface NodeSession {
   opened: Promise<void>;
   /** @throws KraftwerkError what the agent answered, or `node.lost` */
   request(order: NodeOrder, options: RequestOptions): Promise<unknown>;
-  /** Lets the agent end, and with it the lock that it holds. */
+  /** The agent lets the lock go that it holds, and ends or is kept for others. */
   close(): void;
 }
 
@@ -40,9 +38,9 @@ export interface Node extends NodeOptions {
   facts(): HelloResult | null;
   /** Brings the node up and learns what it is. */
   hello(): Promise<HelloResult>;
-  /** An agent that starts now and takes the site's lock, so that the requests of a deploy find it ready. */
+  /** An agent that starts now, or has waited, and takes the site's lock, so that the requests of a deploy find it ready. */
   session(instance: InstanceName): NodeSession;
-  /** One request to an agent of its own. @throws KraftwerkError what the agent answered, or `node.lost` */
+  /** One request to an agent that does nothing else meanwhile. @throws KraftwerkError what the agent answered, or `node.lost` */
   request(order: NodeOrder, options: RequestOptions): Promise<unknown>;
   close(): Promise<void>;
 }
@@ -58,6 +56,7 @@ const HELLO_LIMIT_MS = 60_000;
 const READY_LIMIT_MS = 3_700_000;
 
 export function createNode(options: NodeOptions, connector: AgentConnector): Node {
+  const agents = createAgents(options, connector);
   let facts: HelloResult | null = null;
 
   const node: Node = {
@@ -68,20 +67,23 @@ export function createNode(options: NodeOptions, connector: AgentConnector): Nod
       return facts;
     },
     session(instance) {
-      const session = createSession(options, connector);
+      const session = createSession(options, agents);
       // What is wrong with the node is told to whoever wants something of it.
       session.request({ op: 'ready', instance }, { timeoutMs: READY_LIMIT_MS }).catch(() => undefined);
       return session;
     },
     async request(order, requestOptions) {
-      const session = createSession(options, connector);
+      const session = createSession(options, agents);
       try {
         return await session.request(order, requestOptions);
       } finally {
         session.close();
       }
     },
-    close: () => connector.close(),
+    close() {
+      agents.close();
+      return connector.close();
+    },
   };
   return node;
 }

@@ -31,6 +31,9 @@ export interface SshLimits {
   answerMs: number;
   /** How long agent-login may take. */
   loginMs: number;
+  /** How long an agent waits for the next request, and how many do at once. */
+  restMs: number;
+  resting: number;
   /** Agents at once on one connection. */
   channels: number;
   /** Connections at once; all but one end when they are idle. */
@@ -45,6 +48,8 @@ export const DEFAULT_SSH_LIMITS: SshLimits = {
   silenceMs: 35_000,
   answerMs: 3_000,
   loginMs: 30_000,
+  restMs: 60_000,
+  resting: 2,
   channels: 8,
   connections: 4,
   roomMs: 1_000,
@@ -197,6 +202,7 @@ export function createSshConnector(options: SshConnectorOptions): AgentConnector
   }
 
   return {
+    rest: { agents: limits.resting, ms: limits.restMs },
     open: createAgentStarter({
       name,
       through: `${user}@${host}:${port}`,

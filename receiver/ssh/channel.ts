@@ -23,6 +23,8 @@ export interface ChannelStreams {
   stderr: Writable;
   /** Aborted when the client is gone, or has typed Ctrl-C in a terminal. */
   signal: AbortSignal;
+  /** From now on bytes go through a terminal's client as they are, both ways; or as lines again. */
+  setRaw(raw: boolean): void;
   /** All output is on its way, then the exit code, then the end. */
   finish(exitCode: number): Promise<void>;
   /** To be called when the channel or its connection has closed. */
@@ -44,6 +46,7 @@ export function openStreams(channel: ServerChannel, options: { terminal: boolean
   const queue: Job[] = [];
   let busy: Job | null = null;
   let gone = false;
+  let raw = false;
 
   // One write at a time for both streams, and nothing left behind by it: ssh2 keeps the last chunk that had to wait
   // and sends it again when the other stream waits for the window.
@@ -71,7 +74,7 @@ export function openStreams(channel: ServerChannel, options: { terminal: boolean
       write(chunk: Buffer, _encoding, done) {
         // ssh2 never calls back after the close. Output of work that goes on without its client has no reader.
         if (gone) return done();
-        queue.push({ stream, chunk: options.terminal ? toTerminalLines(chunk) : chunk, done });
+        queue.push({ stream, chunk: options.terminal && !raw ? toTerminalLines(chunk) : chunk, done });
         next();
       },
     });
@@ -79,17 +82,37 @@ export function openStreams(channel: ServerChannel, options: { terminal: boolean
   const stderr = output(channel.stderr);
 
   const stdin = options.terminal
-    ? terminalInput({ echo: (bytes) => stderr.writable && stderr.write(bytes), interrupt: () => abort.abort() })
+    ? terminalInput({
+        echo: (bytes) => stderr.writable && stderr.write(bytes),
+        interrupt: () => abort.abort(),
+        raw: () => raw,
+      })
     : new PassThrough();
   for (const stream of [channel, channel.stderr, stdin, stdout, stderr]) stream.on('error', () => {});
   channel.pipe(stdin);
   guardWindow(channel, options.flood);
+
+  const clientGone = (): void => {
+    if (gone) return;
+    gone = true;
+    const waiting = busy === null ? queue.splice(0) : [busy, ...queue.splice(0)];
+    busy = null;
+    for (const job of waiting) job.done();
+    abort.abort();
+    // A cut stream must not look like one that was sent whole.
+    if (!stdin.readableEnded && !channel.readableEnded) stdin.destroy(new Error('the client is gone'));
+    channel.resume();
+  };
+  noticeClose(channel, clientGone);
 
   return {
     stdin,
     stdout,
     stderr,
     signal: abort.signal,
+    setRaw(wanted) {
+      raw = wanted;
+    },
     async finish(exitCode) {
       await Promise.all([endOutput(stdout), endOutput(stderr)]);
       channel.unpipe(stdin);
@@ -98,17 +121,7 @@ export function openStreams(channel: ServerChannel, options: { terminal: boolean
       channel.exit(exitCode);
       channel.end();
     },
-    clientGone() {
-      if (gone) return;
-      gone = true;
-      const waiting = busy === null ? queue.splice(0) : [busy, ...queue.splice(0)];
-      busy = null;
-      for (const job of waiting) job.done();
-      abort.abort();
-      // A cut stream must not look like one that was sent whole.
-      if (!stdin.readableEnded && !channel.readableEnded) stdin.destroy(new Error('the client is gone'));
-      channel.resume();
-    },
+    clientGone,
   };
 }
 
@@ -119,6 +132,20 @@ function endOutput(stream: Writable): Promise<void> {
     stream.once('close', resolve);
     if (!stream.writableEnded) stream.end();
   });
+}
+
+/**
+ * A client that shares its connection closes the channel alone. ssh2 tells of it only when all input is read, which may be
+ * waiting for a command that reads none.
+ */
+function noticeClose(channel: ServerChannel, closed: () => void): void {
+  const push = channel.push.bind(channel);
+  channel.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
+    const more = push(chunk, encoding);
+    const { incoming } = channel as unknown as { incoming?: { state?: string } };
+    if (chunk === null && incoming?.state === 'closed' && channel.readableLength > 0) closed();
+    return more;
+  };
 }
 
 /** ssh2 accepts data beyond the window as long as any of it was left. */

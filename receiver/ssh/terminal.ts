@@ -19,14 +19,17 @@ export interface TerminalInputOptions {
   echo(bytes: Buffer): void;
   /** Ctrl-C. */
   interrupt(): void;
+  /** Whether what is typed is for a terminal elsewhere, and goes there as it is. */
+  raw(): boolean;
 }
 
 /** Typed bytes -> whole lines that end in `\n`; Ctrl-D on an empty line ends the input. */
-export function terminalInput({ echo, interrupt }: TerminalInputOptions): Transform {
+export function terminalInput({ echo, interrupt, raw }: TerminalInputOptions): Transform {
   let line: number[] = [];
   let ended = false;
   return new Transform({
     transform(chunk: Buffer, _encoding, done) {
+      if (raw()) return done(null, line.length === 0 ? chunk : Buffer.concat([Buffer.from(line.splice(0)), chunk]));
       const echoed: number[] = [];
       for (const byte of ended ? [] : chunk) {
         if (byte === INTERRUPT) {

@@ -113,6 +113,8 @@ export function createDeployer(ssh: readonly string[]) {
           artifact,
           site: rendered.site,
           services: rendered.services,
+          linked: rendered.linked,
+          setUpServices: true,
           python: spec.python,
           requirements: spec.requirements,
           requirementsNamed: spec.requirementsNamed,
@@ -197,6 +199,7 @@ const PLAIN: ReleaseSpec = {
   keepReleases: 5,
   build: null,
   release: null,
+  scrub: null,
   services: [],
   generation: 0,
 };

@@ -16,12 +16,13 @@ export const NAMES = ['web1', 'web2', 'web3'] as const;
 export type NodeName = (typeof NAMES)[number];
 export const HOST = 'blog.example';
 export const TARGET = 'blog/live';
+const AGENT = '/usr/local/lib/kraftwerk/agent.mjs';
 /** Where the agents of a box look what is to fail. */
 const FAILPOINT = '/run/kraftwerk-failpoint';
 const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f nobody@example';
 
 /** A server that `setup-node` has been at, for a receiver that is nobody's. */
-function nodeImage(): Promise<string> {
+export function nodeImage(): Promise<string> {
   const inputs = ['templates/node', 'receiver/setup', 'scripts/box'].map((path) => join(ROOT, path));
   return makeImage('several', inputs, async (box) => {
     const receiver = await startReceiver();
@@ -37,7 +38,7 @@ function nodeImage(): Promise<string> {
   });
 }
 
-function setUpNode(receiver: TestReceiver, box: Box, name: string, more: readonly string[] = []) {
+export function setUpNode(receiver: TestReceiver, box: Box, name: string, more: readonly string[] = []) {
   const bin = join(receiver.folder, 'bin');
   mkdirSync(bin, { recursive: true });
   writeFileSync(join(bin, 'ssh'), `#!/bin/sh\nexec /usr/bin/ssh -F '${box.sshConfig}' "$@"\n`);
@@ -56,6 +57,8 @@ export interface SeveralBoxes {
   failAt(name: NodeName, failpoint: string | null): Promise<void>;
   /** Resolves when an agent there has halted at its failpoint. */
   halted(name: NodeName): Promise<void>;
+  /** Kills the agents that wait there for the next request, and whatever else runs of them. */
+  endAgents(name: NodeName): Promise<void>;
   /** Ref, journal, every node's `current` and what it answers agree. @returns the version that serves */
   expectAgreement(allowed: readonly string[], names?: readonly NodeName[]): Promise<string>;
   restart(): Promise<void>;
@@ -151,6 +154,11 @@ export async function startSeveralBoxes(disks: Partial<Record<NodeName, string>>
     async halted(name) {
       const look = 'for p in $(pgrep -f agent.mjs); do grep -q "^State:.T" /proc/$p/status && exit 0; done; exit 1';
       await waitFor(`an agent on ${name} to halt`, async () => (await boxes[name].exec(['sh', '-c', look])).code === 0);
+    },
+    async endAgents(name) {
+      await boxes[name].exec(['pkill', '-KILL', '-f', AGENT]);
+      const look = async (): Promise<boolean> => (await boxes[name].exec(['pgrep', '-f', AGENT])).code === 1;
+      await waitFor(`the agents on ${name} to end`, look);
     },
     expectAgreement,
     restart,

@@ -37,12 +37,19 @@ describe('the matrix of roles and verbs', () => {
     deploy: { admin: 'yes', deploy: 'yes', read: 'role' },
     rollback: { admin: 'yes', deploy: 'yes', read: 'role' },
     process: { admin: 'yes', deploy: 'yes', read: 'role' },
+    dumps: { admin: 'yes', deploy: 'yes', read: 'yes' },
+    dump: { admin: 'yes', deploy: 'yes', read: 'role' },
+    load: { admin: 'yes', deploy: 'yes', read: 'role' },
+    destroy: { admin: 'yes', deploy: 'yes', read: 'role' },
+    run: { admin: 'yes', deploy: 'yes', read: 'role' },
+    'run.user': { admin: 'yes', deploy: 'role', read: 'role' },
+    env: { admin: 'yes', deploy: 'yes', read: 'role' },
     tokens: { admin: 'yes', deploy: 'yes', read: 'yes' },
     nodes: { admin: 'yes', deploy: 'yes', read: 'role' },
     doctor: { admin: 'yes', deploy: 'role', read: 'role' },
     keys: { admin: 'yes', deploy: 'role', read: 'role' },
   };
-  const receiverWide: Verb[] = ['self', 'projects', 'tokens', 'nodes', 'doctor', 'keys'];
+  const receiverWide: Verb[] = ['self', 'projects', 'run.user', 'tokens', 'nodes', 'doctor', 'keys'];
 
   it('names every verb', () => {
     expect(Object.keys(MATRIX).sort()).toEqual([...VERBS].sort());
@@ -51,7 +58,8 @@ describe('the matrix of roles and verbs', () => {
   const cells = VERBS.flatMap((verb) => ROLES.map((role) => [verb, role, MATRIX[verb][role]] as const));
   it.each(cells)('%s by %s: %s', (verb, role, expected) => {
     const about = receiverWide.includes(verb) ? null : 'blog/live';
-    expect(answer(who(role, 'all'), verb, about)).toBe(expected);
+    const unnamed = verb === 'destroy' && role === 'deploy';
+    expect(answer(who(role, 'all'), verb, about)).toBe(unnamed ? 'unnamed' : expected);
     if (about === null) return;
     expect(answer(who(role, ['blog']), verb, about)).toBe(expected);
     expect(answer(who(role, ['shop', 'blog/live']), verb, about)).toBe(expected);
@@ -61,7 +69,7 @@ describe('the matrix of roles and verbs', () => {
   });
 
   it('has no verb that it does not know', () => {
-    for (const verb of ['destroy', 'constructor', '__proto__', '']) {
+    for (const verb of ['demolish', 'constructor', '__proto__', '']) {
       expect(decide(who('admin', 'all'), verb as Verb, null)).toEqual({ allow: false, reason: 'role' });
     }
   });
@@ -95,6 +103,18 @@ describe('target patterns', () => {
     [['*/stage', 'shop'], 'create'],
   ])('%j creates blog/stage: %s', (patterns, expected) => {
     expect(answer(who('deploy', patterns), 'project.create', 'blog/stage')).toBe(expected);
+  });
+
+  it.each([
+    ['deploy', ['blog'], 'yes'],
+    ['deploy', ['blog/stage'], 'yes'],
+    ['deploy', ['*/stage'], 'unnamed'],
+    ['deploy', ['*/stage', 'blog'], 'yes'],
+    ['deploy', ['*/stage', 'shop'], 'unnamed'],
+    ['admin', ['*/stage'], 'yes'],
+    ['read', ['blog'], 'role'],
+  ] as const)('%s with %j destroys blog/stage: %s', (role, patterns, expected) => {
+    expect(answer(who(role, patterns), 'destroy', 'blog/stage')).toBe(expected);
   });
 
   it.each(['blog', 'blog/live', '*/stage'])('%s is written as it was read', (text) => {
@@ -134,6 +154,9 @@ describe('refusals', () => {
     );
     expect(() => requireAccess(who('deploy', ['*/live']), 'project.create', 'git push', blog)).toThrow(
       'git push blog/live: your key alice may not create projects',
+    );
+    expect(() => requireAccess(who('deploy', 'all'), 'destroy', 'destroy', blog)).toThrow(
+      'destroy blog/live: your key alice is not granted the project by name',
     );
     expect(() => requireAccess(who('admin', 'all'), 'git.push', 'git push', blog)).not.toThrow();
   });

@@ -228,6 +228,7 @@ describe('what is rendered', () => {
           keepReleases: 5,
           build: null,
           release: null,
+          scrub: null,
           services: [{ name: 'files' as ServiceName, options: {} }],
           generation: 0,
         },
@@ -238,7 +239,7 @@ describe('what is rendered', () => {
     const { site: files, services, buildEnvironment } = rendered(SYSTEM);
     expect(files.slotRun).toContain("chpst -P -u 'web-blog:web-blog:ngx-blog:web'");
     expect(files.slotLog).toContain("chpst -u 'kraftwerk-log' svlogd -ttt .");
-    expect(services[0]?.setup).toContain("chown 'web-blog:www-data' '/web/blog'/uploads");
+    expect(services[0]?.setup).toContain("owner='web-blog:www-data'");
     expect(buildEnvironment).toMatchObject({ HOME: '/web/blog/.cache', SITE_ROOT: '/web/blog' });
     expect(files.served).toEqual(['blog/static']);
     const rootless = rendered(ROOTLESS);
@@ -264,9 +265,9 @@ describe('what is rendered', () => {
   });
   it.skipIf(spawnSync('shellcheck', ['--version']).error !== undefined)('is what shellcheck likes', () => {
     for (const profile of [SYSTEM, ROOTLESS]) {
-      const { site: files, services } = rendered(profile);
+      const { site: files } = rendered(profile);
       const scripts = { run: files.run, slotRun: files.slotRun, slotFinish: files.slotFinish, slotLog: files.slotLog };
-      for (const [name, text] of Object.entries({ ...scripts, setup: services[0]?.setup ?? '' })) {
+      for (const [name, text] of Object.entries(scripts)) {
         const input = text.replaceAll('__SLOT__', 'a').replaceAll('__LIMIT__', '');
         const { stdout } = spawnSync('shellcheck', ['--shell=sh', '--severity=warning', '-'], {
           input,

@@ -25,14 +25,14 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 /** Typed so far -> what is offered. */
 const CASES: [string, string[]][] = [
-  ['kraftwerk sta', ['start', 'status']],
+  ['kraftwerk sta', ['stab', 'start', 'status']],
   ['kraftwerk rem', ['remote']],
   ['kraftwerk keys:', ['keys:add', 'keys:remove']],
   ['kraftwerk keys:add --ro', ['--role']],
   ['kraftwerk keys:add --role ', ['admin', 'deploy', 'read']],
   ['kraftwerk -r ', ['live', 'origin', 'stage']],
   ['kraftwerk --remote st', ['stage']],
-  ['kraftwerk -r live sta', ['start', 'status']],
+  ['kraftwerk -r live sta', ['stab', 'start', 'status']],
   ['kraftwerk logs -r l', ['live']],
   ['kraftwerk logs ', ['blog/live', 'blog/stage']],
   ['kraftwerk logs -r live --fo', ['--follow']],

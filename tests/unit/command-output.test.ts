@@ -3,7 +3,14 @@ import type { CommitId, InstanceName, InstanceStatus, LogLine } from '../../node
 import { formatJsonLine, formatLine } from '../../receiver/commands/log-lines.ts';
 import { readReleaseNumber } from '../../receiver/commands/release-number.ts';
 import { listReleases } from '../../receiver/commands/releases.ts';
-import { findDisagreements, judge, type NodeState, type TargetState } from '../../receiver/commands/target-state.ts';
+import {
+  describeState,
+  findDisagreements,
+  findMaintenance,
+  judge,
+  type NodeState,
+  type TargetState,
+} from '../../receiver/commands/target-state.ts';
 import { formatBytes, formatSeconds, formatTime } from '../../receiver/commands/units.ts';
 import type { DeployRecord, ReleaseRecord } from '../../receiver/journal.ts';
 
@@ -65,6 +72,7 @@ function node(name: string, release: number | null, how: 'run' | 'down' = 'run',
     instance: 'blog' as InstanceName,
     current: release === null ? null : ({ release, boot: 'a.1' } as InstanceStatus['current']),
     stopped,
+    maintenance: false,
     releases: [],
     processes: [{ ...process, state: how, serves: true }],
   };
@@ -113,6 +121,46 @@ describe('disagreements', () => {
   it('not while somebody is at work', () => {
     const busy = { by: 'alice', what: 'git push', since: 0 };
     expect(findDisagreements(state([node('a', 1)], { busy }), ref)).toEqual([]);
+  });
+});
+
+describe('maintenance', () => {
+  const closed = (one: NodeState): NodeState =>
+    ({ ...one, instance: { ...one.instance, maintenance: true } }) as unknown as NodeState;
+  const put = { since: '2026-11-22T10:20:30.123Z', by: 'alice' };
+  const busy = { by: 'alice', what: 'load', since: 0 };
+
+  it.each([
+    ['on nowhere', null, null, [node('a', 2)], null],
+    ['on everywhere', put, null, [closed(node('a', 2)), closed(node('b', 2)), silent], null],
+    [
+      'missing on a node',
+      put,
+      null,
+      [closed(node('a', 2)), node('b', 2)],
+      { warnings: ['node b is open to visitors, the journal says maintenance'], mend: 'on' },
+    ],
+    [
+      'left on a node',
+      null,
+      null,
+      [closed(node('a', 2)), node('b', 2)],
+      { warnings: ['node a is in maintenance, the journal says that it is not'], mend: 'off' },
+    ],
+    ['of a load that goes on', null, busy, [closed(node('a', 2))], null],
+    ['on a node without a release', put, null, [node('a', null)], null],
+  ])('%s', (_, maintenance, holder, nodes, expected) =>
+    expect(findMaintenance({ maintenance, busy: holder, nodes })).toEqual(expected),
+  );
+
+  it.each([
+    [null, [node('a', 2)], 'running'],
+    [put, [node('a', 2)], 'running, maintenance'],
+    [null, [closed(node('a', 2))], 'running, maintenance'],
+  ])('%j is told beside the state', (maintenance, nodes, expected) => {
+    const state = { state: 'running', busy: null, maintenance, nodes } as unknown as TargetState;
+    expect(describeState(state)).toBe(expected);
+    expect(describeState({ ...state, busy })).toBe(`${expected}, busy`);
   });
 });
 

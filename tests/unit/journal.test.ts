@@ -37,12 +37,12 @@ function finish(release: number): void {
     commit: COMMIT,
     subject: 's',
     artifact,
-    spec: {} as ReleaseSpec,
+    spec: { services: [] } as unknown as ReleaseSpec,
     createdAt: '',
     createdBy: 'alice',
     durationMs: 1.6,
   });
-  journal.finishDeploy({ id, target: TARGET, release, ref: 'refs/heads/master' });
+  journal.finishDeploy({ id, target: TARGET, release, ref: 'refs/heads/master' }, 'here');
 }
 
 it('numbers only rise, and a failed deploy uses its own up', () => {

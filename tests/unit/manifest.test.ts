@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import type { EnvironmentName, ProjectName, ServiceName } from '../../node-agent/protocol.ts';
 import { type Manifest, type ManifestContext, missingManifest, parseManifest } from '../../receiver/manifest.ts';
+import { anyOptions } from '../../receiver/manifest-schema.ts';
 import { renderSkeleton } from '../../receiver/skeleton.ts';
 import { YamlError } from '../../receiver/yaml-source.ts';
 
@@ -13,7 +14,7 @@ const context: ManifestContext = {
   environment: 'live' as EnvironmentName,
   environments: ['live', 'stage'] as EnvironmentName[],
   domainPattern: '{project}.site.example',
-  services: ['files', 'postgres'] as ServiceName[],
+  services: { names: ['files', 'postgres'] as ServiceName[], optionsOf: () => anyOptions },
 };
 
 function parse(text: string, changes: Partial<ManifestContext> = {}): Omit<Manifest, 'where'> {
@@ -59,6 +60,7 @@ const defaults = {
   keepReleases: 5,
   build: null,
   release: null,
+  scrub: null,
   services: [],
 };
 
@@ -81,6 +83,7 @@ static: {/static: public, /media/: source/media}
 healthcheck: {path: /health?x=1, status: 204, timeout: 2.5, interval: 0.2, retries: 3, settle: 1.5}
 timeout: 60
 keep_releases: 0
+scrub: python scrub.py
 build: python manage.py collectstatic --noinput
 release: |
   python manage.py migrate
@@ -127,6 +130,7 @@ const fullLive = {
   keepReleases: 0,
   build: 'python manage.py collectstatic --noinput',
   release: 'python manage.py migrate',
+  scrub: 'python scrub.py',
   services: [
     { name: 'files', options: {} },
     { name: 'postgres', options: { version: 15, extensions: 'hstore' } },
@@ -274,7 +278,8 @@ test('a missing file is answered with a minimal one, or with its other name', ()
 
 const KEYS = [
   ...['aliases', 'build', 'domain', 'environ', 'environments', 'healthcheck', 'keep_releases', 'package', 'python'],
-  ...['release', 'requirements', 'services', 'src', 'static', 'threads', 'timeout', 'worker_class', 'workers', 'wsgi'],
+  ...['release', 'requirements', 'scrub', 'services', 'src', 'static', 'threads', 'timeout', 'worker_class', 'workers'],
+  'wsgi',
 ];
 
 test("the skeleton's kraftwerk.yaml shows every key, and each one works when it is uncommented", () => {
@@ -300,6 +305,7 @@ test("the skeleton's kraftwerk.yaml shows every key, and each one works when it 
     static: [{ prefix: '/static', folder: 'my_blog/static', named: true }],
     build: 'python -m compileall -q my_blog',
     release: 'python -m unittest discover -s tests',
+    scrub: 'python scrub.py',
     services: [{ name: 'files', options: {} }],
   });
   for (const key of KEYS) {

@@ -41,6 +41,7 @@ const SPEC: ReleaseSpec = {
   keepReleases: 5,
   build: null,
   release: null,
+  scrub: null,
   services: [],
   generation: 0,
 };

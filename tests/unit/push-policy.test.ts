@@ -48,7 +48,7 @@ describe('push options', () => {
   it('or are named, with what was probably meant', () => {
     expect(parsePushOptions(['overide', 'x']).problems).toEqual([
       'unknown push option "overide", did you mean "override"?',
-      'unknown push option "x"; known: plan, upgrade-packages, no-service-setup, override, skip-release',
+      'unknown push option "x"; known: plan, upgrade-packages, no-service-setup, override, skip-release, no-dump',
     ]);
   });
 });

@@ -20,6 +20,7 @@ test('draft 7, strict, every key described', () => {
     ...[
       'release',
       'requirements',
+      'scrub',
       'services',
       'src',
       'static',

@@ -1,0 +1,86 @@
+/** `destroy TARGET`: project, services and data go from all nodes, and a last dump is kept; `--service` takes one service. */
+import { EXIT_CODES, PROJECT_PATTERN, type ServiceName } from '../../node-agent/protocol.ts';
+import { type Destroyed, destroy as destroyTarget } from '../data/destroy.ts';
+import { type Target, targetName } from '../target.ts';
+import { type Command, type CommandContext, flagOption, printJson, textOption, usageError } from './command.ts';
+import { confirmName } from './confirm.ts';
+import { succeed, telling, withData } from './data-command.ts';
+
+export const destroy: Command = {
+  name: 'destroy',
+  aliases: ['apps:destroy'],
+  summary: 'remove a project and its data; a last dump is kept',
+  usage: 'TARGET [--service NAME] [--no-dump] [--confirm TARGET, or NAME] [--json]',
+  examples: [
+    'destroy blog/stage',
+    'destroy blog/stage --confirm blog/stage',
+    'destroy blog/live --service redis --confirm redis',
+  ],
+  verb: 'destroy',
+  target: 'required',
+  args: { min: 0, max: 0 },
+  options: { service: { type: 'string' }, 'no-dump': { type: 'boolean' }, confirm: { type: 'string' } },
+  async run(context) {
+    const { identity, receiver, target } = context;
+    if (target === null) throw new TypeError('a command with a target has none');
+    const service = readService(context);
+    const dump = !flagOption(context, 'no-dump');
+    const had = service !== null && hasService(receiver, target, service);
+    tellWhatGoes(context, target, service, dump);
+    await confirmName(context, destroy, service ?? targetName(target));
+    return telling(context, async () => {
+      const destroyed = await withData(context, target, 'destroy', async (audience) => {
+        // One that was cut off before may just have come to its end.
+        if (isGone(context, target, service, had)) return { dump: null, nodes: [], ms: 0 };
+        return destroyTarget(receiver, { target, service, by: identity.name, dump }, audience);
+      });
+      return tellDestroyed(context, target, service, destroyed);
+    });
+  },
+};
+
+/** @throws KraftwerkError `command.usage` */
+function readService(context: CommandContext): ServiceName | null {
+  const given = textOption(context, 'service');
+  if (given === undefined) return null;
+  if (PROJECT_PATTERN.test(given)) return given as ServiceName;
+  throw usageError(destroy, `--service: expected the name of a service, got ${JSON.stringify(given.slice(0, 60))}`);
+}
+
+function tellWhatGoes(context: CommandContext, target: Target, service: ServiceName | null, dump: boolean): void {
+  const { receiver, stderr } = context;
+  const name = targetName(target);
+  const services = receiver.journal.data.services(target).map((record) => record.name);
+  const data = services.length === 0 ? '' : `, with the data of ${services.join(', ')}`;
+  const what = service === null ? `${name}${data}` : `the data of ${service} of ${name}`;
+  stderr.write(`${what} is about to be destroyed; ${dump ? 'a last dump is kept' : 'no dump is made of it'}\n`);
+}
+
+/** @param had whether there was such a service when the command began */
+function isGone({ receiver }: CommandContext, target: Target, service: ServiceName | null, had: boolean): boolean {
+  if (receiver.journal.target(target) === null) return true;
+  return had && service !== null && !hasService(receiver, target, service);
+}
+
+function hasService({ journal }: CommandContext['receiver'], target: Target, service: ServiceName): boolean {
+  return journal.data.services(target).some(({ name }) => name === service);
+}
+
+function tellDestroyed(
+  context: CommandContext,
+  target: Target,
+  service: ServiceName | null,
+  { dump, nodes, ms }: Destroyed,
+): number {
+  const { identity, json, receiver, stderr, stdout } = context;
+  const name = targetName(target);
+  receiver.journal.audit(identity.name, 'destroy', target, [service, dump].filter((word) => word !== null).join(' '));
+  if (json) printJson(stdout, { target: name, service, dump, nodes, ms: Math.round(ms) });
+  const what = service === null ? name : `${service} of ${name}`;
+  succeed(context, `${what} is destroyed${ms === 0 ? '' : ` after ${(ms / 1000).toFixed(1)}s`}`);
+  if (dump === null) return EXIT_CODES.ok;
+  const first = service === null ? 'after a new push of that name' : `when ${service} is asked for again`;
+  stderr.write(`its last data is in the dump ${dump}; it comes back, ${first}, with:\n`);
+  stderr.write(`      ssh kraftwerk@HOST load ${name} ${dump}\n`);
+  return EXIT_CODES.ok;
+}

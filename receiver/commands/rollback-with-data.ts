@@ -1,0 +1,96 @@
+/** `rollback TARGET [vN] --with-data`: an earlier release, with the data as it was before a later one's release command. */
+import { EXIT_CODES, KraftwerkError } from '../../node-agent/protocol.ts';
+import { ALL } from '../data/data-services.ts';
+import { type ListedDump, listDumps } from '../data/dump.ts';
+import { loadDump } from '../data/load.ts';
+import type { ReleaseRecord } from '../journal.ts';
+import { type Target, targetName } from '../target.ts';
+import { headline } from '../transcript.ts';
+import type { Command, CommandContext } from './command.ts';
+import { succeed, telling, withData } from './data-command.ts';
+import { confirmLoad } from './load.ts';
+import { findKept } from './release-number.ts';
+import { branchOf, deployAndTell, findDeployed, orderRelease } from './run-deploy.ts';
+
+/**
+ * Where the last deploy failed in its release command, the release that serves stays, and only its data comes back.
+ * @param given null: as above, else the release before
+ */
+export async function rollBackWithData(
+  context: CommandContext,
+  command: Command,
+  given: number | null,
+): Promise<number> {
+  const { identity, receiver } = context;
+  const { target } = findDeployed(context);
+  await confirmLoad(context, command, target, true);
+  return telling(context, () =>
+    withData(context, target, 'rollback --with-data', async (audience) => {
+      const deployed = findDeployed(context);
+      const dumps = await listDumps(receiver, target);
+      const { dump, release } = choose(context, target, deployed.release, given, dumps);
+      const order = { target, dump: dump.name, choice: ALL, by: identity.name, backUp: true, scrub: null };
+      const serve = release === null ? {} : { serve: () => goBackTo(context, target, release) };
+      const loaded = await loadDump(receiver, { ...order, ...serve }, audience);
+      receiver.journal.audit(identity.name, 'rollback.data', target, dump.name);
+      const what = `v${(release ?? deployed.release).release} serves with the data of ${dump.name}`;
+      succeed(context, `${what}; the data before: load ${targetName(target)} ${loaded.backup ?? ''}`);
+      return EXIT_CODES.ok;
+    }),
+  );
+}
+
+/** @throws KraftwerkError `rollback.no-dump`, `release.none` */
+function choose(
+  context: CommandContext,
+  target: Target,
+  current: ReleaseRecord,
+  given: number | null,
+  dumps: readonly ListedDump[],
+): { dump: ListedDump; release: ReleaseRecord | null } {
+  const { journal } = context.receiver;
+  const [last] = journal.deploys(target, 1);
+  const beforeOf = ({ parts }: ListedDump): number | null => parts[0]?.summary.before ?? null;
+  // Oldest first: the first release command after a release is the one that has changed what it knew.
+  const made = dumps.filter((dump) => !dump.destroyed && beforeOf(dump) !== null).toReversed();
+  const failed = last?.phase === 'failed' && made.some((dump) => beforeOf(dump) === last.release);
+  const stays = given === current.release || (given === null && failed);
+  const release = stays
+    ? null
+    : given === null
+      ? (journal.releases(target).find((one) => one.release < current.release) ?? null)
+      : findKept(context, given);
+  if (!stays && release === null) {
+    throw new KraftwerkError('release.none', `${targetName(target)}: there is no release before v${current.release}`, {
+      hint: `ssh kraftwerk@HOST releases ${targetName(target)}`,
+      exit: 'denied',
+    });
+  }
+  const number = (release ?? current).release;
+  const dump = made.find((one) => (beforeOf(one) ?? 0) > number);
+  if (dump !== undefined) return { dump, release };
+  throw new KraftwerkError(
+    'rollback.no-dump',
+    `${targetName(target)}: no dump was made before a release command after v${number}`,
+    {
+      hint: [
+        `without its data: ssh kraftwerk@HOST rollback ${targetName(target)} v${number}`,
+        `all dumps: ssh kraftwerk@HOST dumps ${targetName(target)}`,
+      ],
+      exit: 'denied',
+    },
+  );
+}
+
+/** @throws KraftwerkError when it does not come to serve */
+async function goBackTo(context: CommandContext, target: Target, wanted: ReleaseRecord): Promise<void> {
+  const code = await deployAndTell(context, target, async (sayLines) => {
+    sayLines(headline(targetName(target), wanted.commit, wanted.subject));
+    const ref = await branchOf(context, findDeployed(context));
+    return orderRelease(context, wanted, { kind: 'rollback', release: wanted.release, ref });
+  });
+  if (code !== EXIT_CODES.ok)
+    throw new KraftwerkError('rollback.failed', `v${wanted.release} did not come to serve with its data`, {
+      hint: 'why, is said above',
+    });
+}
