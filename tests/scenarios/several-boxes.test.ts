@@ -41,6 +41,20 @@ describe.skipIf(boxesAvailable() !== null)('three servers', () => {
     expect([code, stdout]).toEqual([0, 'try: in order\nweb1: in order\nweb2: in order\nweb3: in order\n']);
   });
 
+  it(
+    'take the next push, whatever has become of the agents that wait for it',
+    async () => {
+      const { boxes, endAgents } = several;
+      // Warm, then killed while they wait, then gone with their machine.
+      await expectNextPush();
+      await endAgents('web2');
+      await expectNextPush();
+      await boxes.web2.reboot();
+      await expectNextPush();
+    },
+    CUT_LIMIT_MS,
+  );
+
   describe('the cable of the second is cut', () => {
     async function pushAndCut(phase: string): Promise<{ pushed: PushResult; before: string; from: number }> {
       const { alice, boxes, failAt, halted, receiver } = several;

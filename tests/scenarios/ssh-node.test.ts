@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { KraftwerkError, NodeProfile } from '../../node-agent/protocol.ts';
 import { renderNodeFiles } from '../../receiver/deploy/render.ts';
 import { installPath } from '../../receiver/install-root.ts';
+import { createAgents } from '../../receiver/nodes/agents.ts';
 import type { AgentConnector } from '../../receiver/nodes/connector.ts';
 import { nodeTemplates } from '../../receiver/nodes/create-nodes.ts';
 import { probeHostKey } from '../../receiver/nodes/host-key-pin.ts';
@@ -183,7 +184,7 @@ describe.skipIf(lacking !== null)('a node behind sshd', () => {
     const connector = connect(agent, {}, seen);
     const node = { name: 'web1', profile: { profile: 'system' }, files: null } as const;
     const opening = connector.open();
-    const session = createSession(node, { ...connector, open: () => opening });
+    const session = createSession(node, createAgents(node, { ...connector, open: () => opening }));
     const request = refusal(session.request({ op: 'hello' }, { timeoutMs: 60_000 }));
     await opening;
     const one = await talk(connector);

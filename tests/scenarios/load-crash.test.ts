@@ -1,0 +1,153 @@
+// The receiver is killed, and a service fails, at every step of a load. Whatever happens: when the receiver is ready (again)
+// the data is what it was, or all of it is the new one, the site serves, and the next load works.
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createPusher, type Pusher } from '../actors/pusher.ts';
+import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
+import { get } from '../actors/site.ts';
+import { type SiteData, siteData } from '../actors/site-data.ts';
+
+const HOST = 'blog-stage.localhost';
+/** All points at which it may be cut off; else one of each kind. */
+const NIGHTLY = process.env.KRAFTWERK_NIGHTLY === '1';
+/** A second service, which fails at the step that a file names. */
+const FLAKY = {
+  'service.yaml': 'description: fails when it is told to\nrootless: true\ndata: true\n',
+  'setup.sh': 'exit 0\n',
+  'destroy.sh': 'exit 0\n',
+  'dump.sh': 'mkdir "$DUMP_TARGET"; echo flaky >"$DUMP_TARGET/word"\n',
+  'load.sh': `step=$1
+if [[ -e $SITE_ROOT/../fail-$step ]]; then echo "error: told to fail at $step" >&2; exit 1; fi
+`,
+};
+
+let receiver: TestReceiver;
+let alice: Pusher;
+let data: SiteData;
+let failpoint: string;
+let dump: string;
+let dumped: string;
+
+beforeAll(async () => {
+  receiver = await startReceiver({ folders: ['templates/services/flaky'], config: 'templates: [./templates]' });
+  failpoint = join(receiver.folder, 'failpoint');
+  for (const [name, text] of Object.entries(FLAKY))
+    writeFileSync(join(receiver.folder, 'templates/services/flaky', name), text);
+  await restart();
+  alice = createPusher(receiver, 'blog');
+  await alice.deploy({ 'kraftwerk.yaml': 'wsgi: app:application\nservices: [files, sqlite, flaky]\n' });
+  data = siteData(join(receiver.node, 'web/blog-stage'));
+  data.upload('one.txt', 'one');
+  data.note('one');
+  dump = (await receiver.ssh('dump', 'blog/stage')).stdout.trim();
+  dumped = data.digest();
+});
+afterAll(async () => {
+  alice?.cleanUp();
+  await receiver?.cleanUp();
+});
+
+const restart = (): Promise<void> => receiver.restart({ KRAFTWERK_FAILPOINT: `@${failpoint}` });
+
+let count = 0;
+function change(): string {
+  count += 1;
+  data.upload('one.txt', `changed ${count}`);
+  data.note(`later ${count}`);
+  return data.digest();
+}
+
+async function expectServes(): Promise<void> {
+  expect((await get(receiver, HOST)).status).toBe(200);
+  expect(data.leftovers()).toEqual([]);
+  const { code, stderr } = await receiver.ssh('status', 'blog/stage');
+  expect({ code, stderr }).toMatchObject({ code: 0 });
+}
+
+/** The next one works. */
+async function expectLoads(): Promise<void> {
+  const loaded = await receiver.ssh('load', 'blog/stage', dump);
+  expect({ code: loaded.code, error: /^error.*$/m.exec(loaded.stderr)?.[0] }).toEqual({ code: 0, error: undefined });
+  expect(data.digest()).toBe(dumped);
+}
+
+describe('a receiver that is killed', () => {
+  const BACK = [...['begun', 'swapping', 'swapped'], ...(NIGHTLY ? ['after-new', 'new', 'quiet', 'after-swap'] : [])];
+  const FORTH = ['done', ...(NIGHTLY ? ['after-done'] : [])];
+  it.each([...BACK, ...FORTH])('at load.%s', async (at) => {
+    const before = change();
+    writeFileSync(failpoint, `receiver:load.${at}:1:kill\n`);
+    await receiver.ssh('load', 'blog/stage', dump);
+    rmSync(failpoint);
+    await restart();
+    expect(data.digest()).toBe(FORTH.includes(at) ? dumped : before);
+    await expectServes();
+    await expectLoads();
+    await expectServes();
+  });
+});
+
+describe('a service that fails', () => {
+  it.each(['new', 'swap'])('at %s leaves everything as it was', async (step) => {
+    const before = change();
+    writeFileSync(join(receiver.node, `web/fail-${step}`), '');
+    const failed = await receiver.ssh('load', 'blog/stage', dump);
+    rmSync(join(receiver.node, `web/fail-${step}`));
+    expect(failed.code).toBe(1);
+    expect(failed.stderr).toContain(`error: flaky: told to fail at ${step}`);
+    expect(failed.stderr.replaceAll(/\n\s+/g, ' ')).toContain('nothing has changed: the data is what it was before');
+    expect(data.digest()).toBe(before);
+    await expectServes();
+    await expectLoads();
+  });
+
+  it('at back too: the site stays closed, nothing is lost, and it is put back when it can be', async () => {
+    const before = change();
+    for (const step of ['swap', 'back']) writeFileSync(join(receiver.node, `web/fail-${step}`), '');
+    const failed = await receiver.ssh('load', 'blog/stage', dump);
+    expect(failed.code).toBe(1);
+    expect((await get(receiver, HOST)).status).toBe(503);
+    const mark = receiver.log.length;
+    for (const step of ['swap', 'back']) rmSync(join(receiver.node, `web/fail-${step}`));
+    await receiver.logged('operation.settled', () => true, mark);
+    expect(data.digest()).toBe(before);
+    await expectServes();
+  });
+});
+
+describe('an agent that is killed', () => {
+  it.each([
+    ['spawn', 2] as const,
+    ...(NIGHTLY
+      ? ([
+          ['spawn', 1],
+          ['publish', 1],
+          ['remove', 1],
+        ] as const)
+      : []),
+  ])('at its operation %s %i of a load', async (name, at) => {
+    const before = change();
+    writeFileSync(failpoint, `load:${name}:${at}:kill\n`);
+    const failed = await receiver.ssh('load', 'blog/stage', dump, '--no-backup', '--confirm', 'blog/stage');
+    rmSync(failpoint);
+    if (failed.code !== 0) {
+      await restart();
+      expect(data.digest()).toBe(before);
+    }
+    await expectServes();
+    await expectLoads();
+  });
+});
+
+it('two loads at once: the second is told who is at it', async () => {
+  mkdirSync(join(receiver.node, 'web/hold'), { recursive: true });
+  const outcomes = await Promise.all([
+    receiver.ssh('load', 'blog/stage', dump),
+    receiver.ssh('load', 'blog/stage', dump),
+  ]);
+  const codes = outcomes.map(({ code }) => code).sort();
+  expect(codes).toEqual([0, 5]);
+  const busy = outcomes.find(({ code }) => code === 5);
+  expect(busy?.stderr).toMatch(/^error: blog\/stage is busy \(alice: load, since \d+ s\)$/m);
+});
