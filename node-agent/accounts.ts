@@ -98,7 +98,8 @@ export function planAccounts(site: SiteLayout, accounts: Accounts): string[][] {
 }
 
 /**
- * Makes a site's user and groups, those that are missing. None is ever removed: what a number has owned, no other shall own.
+ * Makes a site's user and groups, those that are missing. Their numbers may have been another's: that one was destroyed, and
+ * `end-account.ts` has seen to it that it has no process and nothing outside of root's own folders any more.
  * @returns whether anything was missing
  * @throws KraftwerkError `node.user`
  */

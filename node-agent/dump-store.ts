@@ -141,10 +141,7 @@ export function tellFull(
     {
       step,
       lines: said === '' ? [] : said.split('\n'),
-      hint: [
-        'make room on the node (df -h), then try again',
-        'older dumps: dumps TARGET, dumps:remove TARGET TIMESTAMP',
-      ],
+      hint: 'make room on the node (df -h), then try again',
       reason: 'disk full',
       cause: error,
     },

@@ -81,6 +81,7 @@ export function createDumpNode() {
   const profile = { profile: 'rootless', root: root as AbsolutePath, httpPort: 8080 } as const;
   const agents = new Set<ChildProcess>();
   let peak = 0;
+  let pieces = 0;
   const node = createNode(
     { name: 'try', profile, files: null },
     {
@@ -131,7 +132,8 @@ export function createDumpNode() {
       ...(signal && { signal }),
       onEvent: (event) => {
         events?.push(event);
-        if (event.event === 'step') for (const { pid } of agents) peak = Math.max(peak, memoryPeak(pid));
+        const looks = event.event === 'step' || (event.event === 'data' && ++pieces % 200 === 0);
+        if (looks) for (const { pid } of agents) peak = Math.max(peak, memoryPeak(pid));
         return onEvent?.(event);
       },
     });

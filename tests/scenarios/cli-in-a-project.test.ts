@@ -221,7 +221,7 @@ describe('help', () => {
       stderr: '',
       stdout: `kraftwerk rollback: serve an earlier release again
 
-usage: kraftwerk rollback [TARGET] [vN] [-r REMOTE]
+usage: kraftwerk rollback [TARGET] [vN] [--with-data] [-r REMOTE]
 
 TARGET: PROJECT/ENVIRONMENT; default: what the only git remote names.
 -r, --remote REMOTE: the git remote that names receiver and target.
@@ -230,6 +230,7 @@ Also called: releases:rollback.
 examples:
   kraftwerk rollback blog/live
   kraftwerk rollback blog/live v41
+  kraftwerk rollback blog/live --with-data
   kraftwerk rollback -r live
 
 Without a project: ssh kraftwerk@HOST rollback blog/live

@@ -1,7 +1,6 @@
 // The end of a project: nothing of it is left on its nodes and in the receiver but a last dump, which holds all that was ever
 // taken in; its neighbours notice nothing; and whatever is killed in between, it comes to this end.
 // Long because: the end of a project, and whatever cuts it off, are one story.
-// Long because: every way to the end, and every point at which it is cut off, on one receiver.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

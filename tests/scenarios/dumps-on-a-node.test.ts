@@ -10,6 +10,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -281,3 +282,17 @@ test('20,000 files take as long as cp -al, and no memory', async () => {
   console.log(`peak of memory: ${Math.round(node.peakBytes() / 1e6)} MB`);
   expect(node.peakBytes()).toBeLessThan(200e6);
 }, 300_000);
+
+test('a large file goes out to a slow reader and comes in again, and takes no memory', async () => {
+  node.write({ 'ledger/large': '' });
+  truncateSync(node.site('blog', 'ledger/large'), 200e6);
+  await node.dump(FIRST, { services: ['ledger'] });
+  const archive = await node.export(FIRST, async (pieces) => {
+    if (pieces % 500 === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  });
+  expect(archive.length).toBeGreaterThan(200e6);
+  await node.import(SECOND, { archive });
+  await node.load('check', SECOND, { instance: 'other', services: ['ledger'] });
+  console.log(`peak of memory: ${Math.round(node.peakBytes() / 1e6)} MB`);
+  expect(node.peakBytes()).toBeLessThan(200e6);
+}, 120_000);
