@@ -101,7 +101,8 @@ async function destroyServices(
   progress: (what: string) => void,
 ): Promise<void> {
   let first: unknown;
-  for (const { name, script, environment } of services.toReversed()) {
+  // Nodes have Debian's Node 18, which knows no toReversed.
+  for (const { name, script, environment } of [...services].reverse()) {
     progress(`removing ${name}`);
     try {
       await runServiceScript(system, site, {

@@ -86,7 +86,10 @@ describe.skipIf(boxesAvailable() !== null)('destroy on a system node', () => {
   it(
     'comes back with all of its data under a new push, though another user has its number now',
     async () => {
-      // The next user gets the number that was freed.
+      // useradd takes a freed number when it has no other left.
+      await asRoot(
+        `useradd --system --no-create-home --shell /usr/sbin/nologin --home-dir /web/shop --user-group --uid ${uid} web-shop`,
+      );
       await here.project('shop').deploy({ 'kraftwerk.yaml': yaml('files') }, 'live');
       expect(await asRoot('id -u web-shop')).toBe(uid);
       expect(await as('shop', 'ls /web/.destroyed 2>&1 || true')).toContain('Permission denied');
