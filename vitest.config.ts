@@ -6,6 +6,10 @@ import { defineConfig } from 'vitest/config';
 const globalSetup = './tests/scenarios/global-setup.ts';
 const hasGlobalSetup = existsSync(fileURLToPath(new URL(globalSetup, import.meta.url)));
 
+/** Many minutes each, in boxes: npm run test:nightly. */
+const NIGHTLY_ONLY = ['services', 'several-nodes-services', 'destroy-system-node'];
+const nightly = process.env.KRAFTWERK_NIGHTLY === '1';
+
 export default defineConfig({
   test: {
     passWithNoTests: true,
@@ -22,6 +26,7 @@ export default defineConfig({
         test: {
           name: 'scenarios',
           include: ['tests/scenarios/**/*.test.ts'],
+          exclude: nightly ? [] : NIGHTLY_ONLY.map((name) => `tests/scenarios/${name}.test.ts`),
           testTimeout: 120_000,
           hookTimeout: 120_000,
           maxWorkers: 2,
