@@ -14,7 +14,14 @@ export type RefDecision =
   | { ref: string; action: 'store' }
   | { ref: string; action: 'reject'; reason: string; message: string; hints: readonly string[] };
 
-export const PUSH_OPTIONS = ['plan', 'upgrade-packages', 'no-service-setup', 'override', 'skip-release', 'no-dump'] as const;
+export const PUSH_OPTIONS = [
+  'plan',
+  'upgrade-packages',
+  'no-service-setup',
+  'override',
+  'skip-release',
+  'no-dump',
+] as const;
 export type PushOption = (typeof PUSH_OPTIONS)[number];
 
 const isZero = (id: string): boolean => /^0+$/.test(id);
