@@ -27,7 +27,7 @@ describe.skipIf(boxesAvailable() !== null)('destroy on a system node', () => {
       await pusher.deploy({ 'kraftwerk.yaml': yaml('files', 'postgres', 'redis') }, 'live');
     for (const host of [LIVE, NEIGHBOUR]) {
       await here.get(host, `/rows?add=of-${host}`);
-      await here.get(host, '/count?add');
+      await here.get(host, '/count?add=1');
       const instance = host.replace('.example', '');
       await as(instance, `echo "of ${instance}" >/web/${instance}/uploads/photo.jpg`);
     }
@@ -50,13 +50,14 @@ describe.skipIf(boxesAvailable() !== null)('destroy on a system node', () => {
     'leaves nothing of it but its dump, and all of its neighbour',
     async () => {
       const before = await here.data(NEIGHBOUR);
+      expect(before).toMatchObject({ rows: [`of-${NEIGHBOUR}`], count: 1 });
       uid = await asRoot('id -u web-blog');
       for (const instance of ['blog', 'blog2']) await as(instance, LEAVE);
       await asRoot('mkdir -p /var/spool/cron/crontabs && echo "* * * * * true" >/var/spool/cron/crontabs/web-blog');
       expect(await asRoot(`ps -o pid= -u web-blog | wc -l`)).not.toBe('0');
       const { stdout } = await here.good('destroy', 'blog/live', '--confirm', 'blog/live', '--json');
       dump = (JSON.parse(stdout) as { dump: string }).dump;
-      expect(await accounts()).toBe('web-blog2\nweb-blog2\nngx-blog2');
+      expect(await accounts()).toBe('web-blog2\nngx-blog2\nweb-blog2');
       expect(await owned(uid)).toBe('');
       expect(
         await asRoot(
