@@ -7,7 +7,7 @@ const globalSetup = './tests/scenarios/global-setup.ts';
 const hasGlobalSetup = existsSync(fileURLToPath(new URL(globalSetup, import.meta.url)));
 
 /** Many minutes each, in boxes: npm run test:nightly. */
-const NIGHTLY_ONLY = ['services', 'several-nodes-services', 'destroy-system-node'];
+const NIGHTLY_ONLY = ['services', 'services-in-a-push', 'several-nodes-services', 'destroy-system-node'];
 const nightly = process.env.KRAFTWERK_NIGHTLY === '1';
 
 export default defineConfig({

@@ -6,8 +6,9 @@ live=$user new=$user.new old=$user.old part=$user.part
 find_server() {
   local lock=/run/postgresql/.s.PGSQL.5432.lock deadline=$((SECONDS + 60)) ready=2
   while ((SECONDS < deadline)); do
-    if [[ -f $lock ]]; then
-      data_folder=$(sed -n 2p "$lock")
+    # It goes with the server, also while we look.
+    data_folder=$(sed -n 2p "$lock" 2>/dev/null || true)
+    if [[ -n $data_folder ]]; then
       version=$(<"$data_folder/PG_VERSION")
       programs=/usr/lib/postgresql/$version/bin
       [[ -x $programs/psql ]] || fail "there is no $programs/psql" 'on the node: apt-get install postgresql'
