@@ -35,7 +35,7 @@ def count(add):
 
 
 def answer(environ):
-    query = {name: values[-1] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
+    query = {name: values[-1] for name, values in parse_qs(environ["QUERY_STRING"], keep_blank_values=True).items()}
     path = environ["PATH_INFO"]
     if path == "/rows":
         return json.dumps(rows(query.get("add")))
