@@ -150,6 +150,8 @@ async function retired({ deployer, nowMs }: DataServices, target: Target, { emit
 /** Of a site that has been stopped: nothing that a visitor has written is missing in it. */
 async function lastDump(services: DataServices, going: Going, audience: Audience): Promise<DumpName | null> {
   const { target, detail } = going;
+  // What has never served has taken nothing in, and its services may never have been set up.
+  if ((services.journal.target(target)?.current ?? null) === null) return null;
   const only = detail.service === null ? null : [detail.service];
   const data = findPlaces(services, target, ALL).flatMap((place) => place.services);
   if (!data.some((name) => only?.includes(name) ?? true)) return null;

@@ -13,7 +13,7 @@ import type { Journal, ReleaseRecord } from '../journal.ts';
 import type { ServiceRecord } from '../journal-data.ts';
 import type { Node } from '../nodes/node.ts';
 import type { Routes } from '../router/routes.ts';
-import type { ScriptName } from '../services.ts';
+import { readService, type ScriptName } from '../services.ts';
 import { instanceName, type Target, targetName } from '../target.ts';
 import type { Templates } from '../templates.ts';
 import { homesOf, placeOn } from './placement.ts';
@@ -58,11 +58,15 @@ export function describeServices(
 ): ServicesOnNode & { rendered: readonly RenderedService[] } {
   const { journal } = options;
   const instance = instanceName(target, options.environment(target).suffix);
-  const services = journal.data.services(target);
+  const templates = options.templatesOf(node.name);
+  // One that a rootless node cannot have was asked for in a push that failed: it has nothing there.
+  const possible = ({ name }: ServiceRecord): boolean =>
+    node.profile.profile === 'system' || readService(templates, name).rootless;
+  const services = journal.data.services(target).filter(possible);
   const current = journal.target(target)?.current ?? null;
   const spec = (current === null ? null : journal.release(target, current)?.spec) ?? { environ: {} };
   const homes = homesOf(services, [], []);
-  const rendered = renderServices(options.templatesOf(node.name), node.profile, {
+  const rendered = renderServices(templates, node.profile, {
     ...{ target, instance, services, spec },
     placeOf: (definition) => placeOn(node.name, homes, definition),
   });

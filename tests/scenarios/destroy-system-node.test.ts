@@ -114,10 +114,10 @@ describe.skipIf(boxesAvailable() !== null)('destroy on a system node', () => {
       const failed = await here.receiver.ssh('destroy', 'blog/live', '--confirm', 'blog/live', '--no-dump');
       expect(failed.code).toBe(1);
       expect(failed.stderr).toMatch(/^error: postgres: PostgreSQL does not answer/m);
+      const from = here.receiver.log.length;
       await here.box.kill();
       await here.box.up();
-      const from = here.receiver.log.length;
-      await here.receiver.logged('operation.settled', undefined, from, 120_000).catch(() => undefined);
+      await here.receiver.logged('operation.settled', undefined, from, 120_000);
       expect(await accounts()).not.toContain('web-blog\n');
       expect(await asRoot('ls /web')).toBe('blog2\nshop');
       expect((await here.data(NEIGHBOUR)).rows).toEqual([`of-${NEIGHBOUR}`]);

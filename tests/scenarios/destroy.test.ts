@@ -73,7 +73,7 @@ const destroy = (target: string, ...words: string[]): Promise<Outcome> =>
 
 /** A project with data; its first push where there is nothing of it. */
 async function deploy(): Promise<void> {
-  await alice.deploy({}, 'stage');
+  await alice.deploy({ 'kraftwerk.yaml': yaml('files', 'sqlite', 'flaky') }, 'stage');
   stage.upload('photo.jpg', 'a photo');
   stage.note('first');
 }
@@ -280,6 +280,11 @@ describe('a project', () => {
     expect(await destroy('broken/stage')).toMatchObject({ code: 0 });
     expect(traces(receiver.node, 'broken-stage')).toEqual([]);
     expect(existsSync(join(receiver.data, 'repositories/broken'))).toBe(false);
+    // Nor is a service in the way that its node could never have.
+    bob.commit({ 'kraftwerk.yaml': 'wsgi: app\nsrc: .\nservices: [files, postgres]\n' });
+    expect((await bob.push('stage')).rejected).toBe('service postgres needs another node');
+    expect(await destroy('broken/stage')).toMatchObject({ code: 0 });
+    expect(traces(receiver.node, 'broken-stage')).toEqual([]);
   });
 });
 
@@ -312,6 +317,8 @@ describe('a service', () => {
 });
 
 describe('several nodes', () => {
+  /** Files are on one node. */
+  const FLAKY_ONLY = { 'kraftwerk.yaml': yaml('flaky') };
   const wide = (name: string): string => receiver.nodeAt(name).node;
   const serves = async (name: string): Promise<boolean> =>
     (await get(receiver.nodeAt(name), 'blog-wide.localhost').catch(() => null))?.status === 200;
@@ -321,7 +328,7 @@ describe('several nodes', () => {
   };
 
   it('lose it all, the router too; one that cannot is named, and follows by itself when it can', async () => {
-    await alice.deploy({ 'kraftwerk.yaml': yaml('flaky') }, 'wide');
+    await alice.deploy(FLAKY_ONLY, 'wide');
     expect(await Promise.all(['web1', 'web2', 'try'].map(serves))).toEqual([true, true, true]);
     const obstacle = join(wide('web2'), 'web/fail-destroy');
     writeFileSync(obstacle, '');
@@ -345,7 +352,7 @@ describe('several nodes', () => {
   });
 
   it('that have left the environment lose it, too; but not what another target has there by its name', async () => {
-    await alice.deploy({}, 'wide');
+    await alice.deploy(FLAKY_ONLY, 'wide');
     await reconfigure((text) => text.replace('nodes: [web1, web2], router: try', 'nodes: [web1], router: try'));
     await alice.deploy({ 'version.txt': 'later' }, 'wide');
     expect(await serves('web2')).toBe(true);
@@ -353,7 +360,7 @@ describe('several nodes', () => {
     for (const name of ['web1', 'web2']) expect(traces(wide(name), 'blog-wide')).toEqual([]);
 
     await reconfigure((text) => text.replace('nodes: [web1], router: try', 'nodes: [web1, web2], router: try'));
-    await alice.deploy({}, 'wide');
+    await alice.deploy(FLAKY_ONLY, 'wide');
     const other = '  other: {nodes: [web2], suffix: -wide, domain: "{project}-wide.localhost"}\n';
     await reconfigure((text) =>
       text
@@ -372,7 +379,7 @@ describe('several nodes', () => {
   });
 
   it('that are not configured any more are named: what they serve stays there', async () => {
-    await alice.deploy({}, 'wide');
+    await alice.deploy(FLAKY_ONLY, 'wide');
     const line = '  web2: {local: true, root: ./web2, http_port: 0}\n';
     await reconfigure((text) =>
       text.replace('nodes: [web1, web2], router: try', 'nodes: [web1], router: try').replace(line, ''),
@@ -388,7 +395,7 @@ describe('several nodes', () => {
         .replace('nodes: [web1], router: try', 'nodes: [web1, web2], router: try')
         .replace('environments:', `${line}environments:`),
     );
-    await alice.deploy({}, 'wide');
+    await alice.deploy(FLAKY_ONLY, 'wide');
     expect(await destroy('blog/wide')).toMatchObject({ code: 0 });
     expect(traces(wide('web2'), 'blog-wide')).toEqual([]);
   });
