@@ -13,6 +13,8 @@ const TRY_MS = 20;
  * @returns what takes the note back; null where there is no such release
  */
 export async function holdRelease(system: System, site: SiteLayout, release: number): Promise<(() => void) | null> {
+  // Where agents were killed, their notes are still there.
+  heldReleases(system, site);
   const note = `${notesFolder(site)}.run.v${release}.${system.pid}`;
   system.writeVolatile(note, `${processStart(system.pid) ?? ''}\n`, 0o600);
   for (let turn = 0; turn < TRIES; turn++) {
@@ -25,7 +27,7 @@ export async function holdRelease(system: System, site: SiteLayout, release: num
   return null;
 }
 
-/** The releases that commands run in. Notes of agents that have ended go. */
+/** The releases that commands run in. Takes away the notes of agents that have ended. */
 export function heldReleases(system: System, site: SiteLayout): Set<number> {
   const prefix = `${site.instance}.`;
   const held = new Set<number>();

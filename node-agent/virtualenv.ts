@@ -183,8 +183,12 @@ async function build(
   if (installed.length === 0) {
     return `${requirements.texts.length === 0 ? 'none asked for' : "the node's own satisfy all"}${gunicorn}`;
   }
-  const named = installed.slice(0, 2).map((name) => name.replace(/-(?=[^-]*$)/, ' '));
-  return `${named.join(', ')}${installed.length > 2 ? ` and ${installed.length - 2} more` : ''} installed${gunicorn}`;
+  const packages = installed.map((name) => name.replace(/-(?=[^-]*$)/, ' '));
+  // What the user asked for, before what that needs.
+  const asked = packages.filter((name) => locateRequirement(requirements, name.split(' ')[0] ?? '') !== null);
+  const named = (asked.length > 0 ? asked : packages).slice(0, 2);
+  const others = packages.length - named.length;
+  return `${named.join(', ')}${others > 0 ? ` and ${others} more` : ''} installed${gunicorn}`;
 }
 
 /** What a build may see: the machine's own package configuration, none of the site's secrets. */

@@ -3,7 +3,7 @@ import { EXIT_CODES, KraftwerkError } from '../../node-agent/protocol.ts';
 import type { DumpName } from '../../node-agent/protocol-data.ts';
 import { openCopy, requireStore } from '../backups/copies.ts';
 import { type Audience, type Choice, findPlaces } from '../data/data-services.ts';
-import { listDumps } from '../data/dump.ts';
+import { listDumps, nextName } from '../data/dump.ts';
 import { type Loaded, loadDump } from '../data/load.ts';
 import { importArchive } from '../data/transfer.ts';
 import type { Node } from '../nodes/node.ts';
@@ -110,7 +110,7 @@ async function takeIn(context: CommandContext, target: Target, choice: Choice, a
       exit: 'usage',
     });
   const node = onlyPlace(context, target, choice);
-  const name = new Date(receiver.nowMs()).toISOString().slice(0, 19) as DumpName;
+  const name = await nextName(receiver, targetName(target));
   await importArchive(receiver, { target, node, name, reason: 'upload' }, stdin, audience);
   return name;
 }

@@ -83,7 +83,8 @@ export function sumBytes(parts: MadeDump['parts']): number {
   return parts.reduce((sum, { summary }) => sum + summary.bytes, 0);
 }
 
-async function nextName({ nowMs }: DataServices, target: string): Promise<DumpName> {
+/** What a new dump of `PROJECT/ENV` is called. The caller holds the target's lock. */
+export async function nextName({ nowMs }: Pick<DataServices, 'nowMs'>, target: string): Promise<DumpName> {
   for (;;) {
     const name = new Date(nowMs()).toISOString().slice(0, 19);
     if (name > (lastNames.get(target) ?? '')) {

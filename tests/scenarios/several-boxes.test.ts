@@ -276,7 +276,9 @@ def application(environ, start_response):
         '-c',
         `[ -e /usr/bin/node.real ] || mv /usr/bin/node /usr/bin/node.real
          printf '#!/bin/sh\\nexec env FAKETIME_DONT_FAKE_MONOTONIC=1 faketime -f %s /usr/bin/node.real "$@"\\n' "$1" >/usr/bin/node
-         chmod 755 /usr/bin/node`,
+         chmod 755 /usr/bin/node
+         # An agent that rests after its work keeps the clock that it has.
+         pkill -x node || true`,
         'sh',
         offset,
       ]);

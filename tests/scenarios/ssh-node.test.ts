@@ -347,7 +347,7 @@ describe.skipIf(lacking !== null)('a node behind sshd', () => {
 
   it('takes one more connection while more agents than one can carry go on, and says when there are too many', async () => {
     const seen: LoggedFields[] = [];
-    const limits = { roomMs: 100, fullMs: 300, connections: 2 };
+    const limits = { roomMs: 100, fullMs: 4000, connections: 2 };
     const connector = connect(agent, { limits }, seen);
     const talks: Talk[] = await Promise.all(Array.from({ length: 16 }, () => talk(connector)));
     expect(seen.filter(({ event }) => event === 'node.connected')).toHaveLength(2);
