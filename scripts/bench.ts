@@ -13,6 +13,8 @@ import { copyProjects } from './bench-parts/many-projects.ts';
 import { measureNodesInBoxes } from './bench-parts/nodes-in-boxes.ts';
 import { startPlainGitServer } from './bench-parts/plain-git-server.ts';
 import { formatReport, median, type Row } from './bench-parts/report.ts';
+import { measureServicesInBoxes } from './bench-parts/services-in-boxes.ts';
+import { time } from './bench-parts/time.ts';
 
 const { values } = parseArgs({
   options: {
@@ -23,11 +25,19 @@ const { values } = parseArgs({
     short: { type: 'boolean', default: false },
     /** Nodes on other machines instead: throw-away boxes, which need root. */
     nodes: { type: 'boolean', default: false },
+    /** What services cost instead, in such a box; with so much data. */
+    services: { type: 'boolean', default: false },
+    megabytes: { type: 'string', default: '1024' },
+    uploads: { type: 'string', default: '10000' },
   },
 });
 const ROUNDS = readCount('rounds', values.rounds);
 const DEPLOYS = readCount('deploys', values.deploys);
-const LIMIT_MS = 900_000;
+const MEGABYTES = readCount('megabytes', values.megabytes, 10_000);
+const UPLOADS = readCount('uploads', values.uploads, 1_000_000);
+/** Dumps and loads take minutes. */
+const LARGE_ROUNDS = 3;
+const LIMIT_MS = values.services ? 7_200_000 : 900_000;
 const BUDGET_MS = 100;
 const PROJECTS = 100;
 const TREE_FILES = 5_000;
@@ -35,21 +45,15 @@ const TREE_FILES = 5_000;
 const rows: Row[] = [];
 const stepTimes = new Map<string, number[]>();
 
-function readCount(name: string, text: string): number {
+function readCount(name: string, text: string, most = 1000): number {
   const count = Number(text);
-  if (Number.isInteger(count) && count > 0 && count <= 1000) return count;
-  process.stderr.write(`error: --${name}: expected a number from 1 to 1000, got ${text}\n`);
+  if (Number.isInteger(count) && count > 0 && count <= most) return count;
+  process.stderr.write(`error: --${name}: expected a number from 1 to ${most}, got ${text}\n`);
   process.exit(2);
 }
 
 function say(text: string): void {
   process.stderr.write(`${text}\n`);
-}
-
-async function time(body: () => unknown): Promise<number> {
-  const begin = performance.now();
-  await body();
-  return performance.now() - begin;
 }
 
 /** The old process has drained, its agent is gone: nothing of the last deploy runs into the next measurement. */
@@ -232,7 +236,15 @@ async function main(): Promise<void> {
     say(`warning: other programs keep this machine busy (load ${load.toFixed(1)}): times will be too high`);
   if (values.nodes) {
     rows.push(...(await measureNodesInBoxes(ROUNDS, say)));
-    process.stdout.write(formatReport(rows, stepTimes, values.json));
+    process.stdout.write(formatReport(rows, { title: '', times: stepTimes }, values.json));
+    return;
+  }
+  if (values.services) {
+    const largeRounds = Math.min(ROUNDS, LARGE_ROUNDS);
+    const order = { megabytes: MEGABYTES, uploads: UPLOADS, rounds: ROUNDS, largeRounds };
+    const found = await measureServicesInBoxes(order, say);
+    const steps = { title: 'Steps of the loads, from their transcripts, medians', times: found.steps };
+    process.stdout.write(formatReport(found.rows, steps, values.json));
     return;
   }
   fetchWheels();
@@ -275,7 +287,8 @@ def index():
       say(`idle, with ${PROJECTS} projects`);
       await measureIdle(receiver);
     }
-    process.stdout.write(formatReport(rows, stepTimes, values.json));
+    const title = "Steps of the pushes with unchanged requirements, from the receiver's log, medians";
+    process.stdout.write(formatReport(rows, { title, times: stepTimes }, values.json));
   } finally {
     say('cleaning up');
     pusher.cleanUp();

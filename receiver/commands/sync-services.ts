@@ -2,7 +2,7 @@
 import { KraftwerkError } from '../../node-agent/protocol.ts';
 import { requireAccess } from '../access.ts';
 import { type Choice, findPlaces } from '../data/data-services.ts';
-import { makeDump } from '../data/dump.ts';
+import { makeDump, nextName } from '../data/dump.ts';
 import { loadDump } from '../data/load.ts';
 import { bringDump } from '../data/transfer.ts';
 import { type Target, targetName } from '../target.ts';
@@ -43,15 +43,17 @@ export const syncServices: Command = {
         );
         const place = findPlaces(receiver, to, choice)[0];
         if (place === undefined) throw new TypeError('the target has no data');
-        const order = { target: to, node: place.node, name: made.name, reason: 'sync' } as const;
+        // A name among the dumps of the target that gets it: theirs may have one of that second already.
+        const name = await nextName(receiver, targetName(to));
+        const order = { target: to, node: place.node, name, reason: 'sync' } as const;
         await bringDump(
           receiver,
           { target: from, dump: { name: made.name, destroyed: false, parts: made.parts } },
           order,
           audience,
         );
-        const load = { target: to, dump: made.name, choice, by: identity.name, backUp: true, scrub };
-        return tellLoaded(context, to, made.name, await loadDump(receiver, load, audience));
+        const load = { target: to, dump: name, choice, by: identity.name, backUp: true, scrub };
+        return tellLoaded(context, to, name, await loadDump(receiver, load, audience));
       }),
     );
   },

@@ -6,6 +6,7 @@ import { waitFor } from '../../tests/actors/processes.ts';
 import { NAMES, type SeveralBoxes, startSeveralBoxes } from '../../tests/actors/several-boxes.ts';
 import { bootTogether } from './boot-in-box.ts';
 import { median, type Row } from './report.ts';
+import { time } from './time.ts';
 
 /**
  * `cold`: the receiver's connection to the node is there, but no agent runs on it, as a minute after the last request. Else
@@ -18,12 +19,6 @@ const PUSHES = [
   { what: 'three', environment: 'live', cold: false },
 ] as const;
 type What = (typeof PUSHES)[number]['what'];
-
-async function time(body: () => Promise<unknown>): Promise<number> {
-  const begin = performance.now();
-  await body();
-  return performance.now() - begin;
-}
 
 /** Pushes a commit to each environment in turn, so that whatever else the machine does hits them alike. */
 async function comparePushes(several: SeveralBoxes, rounds: number): Promise<Record<What, number[]>> {

@@ -19,14 +19,16 @@ export function median(numbers: readonly number[]): number {
     : ((sorted[middle - 1] ?? Number.NaN) + (sorted[middle] ?? Number.NaN)) / 2;
 }
 
-/** @param stepTimes the deploys' steps, by name, in milliseconds */
-export function formatReport(
-  rows: readonly Row[],
-  stepTimes: ReadonlyMap<string, readonly number[]>,
-  json: boolean,
-): string {
-  const shown = (value: number): string =>
-    value < 10 && !Number.isInteger(value) ? value.toFixed(1) : value.toFixed(0);
+/** Of pushes or loads: by name, in milliseconds. */
+export interface Steps {
+  title: string;
+  times: ReadonlyMap<string, readonly number[]>;
+}
+
+export function formatReport(rows: readonly Row[], { title, times: stepTimes }: Steps, json: boolean): string {
+  // One time another: 1.04 and 1.14 are not the same.
+  const shown = (value: number, unit: Row['unit']): string =>
+    value < 10 && !Number.isInteger(value) ? value.toFixed(unit === '' ? 2 : 1) : value.toFixed(0);
   const steps = [...stepTimes].map(([step, times]) => ({ step, ms: median(times) }));
   if (json) {
     const machine = { cores: cpus().length, load: loadavg()[0], node: process.version };
@@ -44,13 +46,14 @@ export function formatReport(
     ],
     rows.map(({ what, value, unit, limit, note = '' }) =>
       limit === undefined
-        ? [what, shown(value), unit, '', '', note]
-        : [what, shown(value), unit, String(limit), value <= limit ? 'ok' : 'MISSED', note],
+        ? [what, shown(value, unit), unit, '', '', note]
+        : [what, shown(value, unit), unit, String(limit), value <= limit ? 'ok' : 'MISSED', note],
     ),
   );
+  if (steps.length === 0) return table;
   const stepTable = printTable(
     [{ title: 'step' }, { title: 'ms', align: right }],
     steps.map(({ step, ms }) => [step, ms.toFixed(1)]),
   );
-  return `${table}\nSteps of the pushes with unchanged requirements, from the receiver's log, medians:\n\n${stepTable}`;
+  return `${table}\n${title}:\n\n${stepTable}`;
 }
