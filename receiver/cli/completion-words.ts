@@ -44,12 +44,13 @@ function firstWord(
   return here.words ?? (/\b(?:DIR|FILE|PATH)\b/.test(here.usage.replace(/--\S+ \S+/g, '')) ? 'file' : 'none');
 }
 
-function remoteOptions({ options, usage }: Command): OptionWords[] {
+function remoteOptions({ file, options, usage }: Command): OptionWords[] {
   const described = readOptions(usage);
   return [
     ...Object.entries(options).map(([name, { short, type }]): OptionWords => {
       const names = [`--${name}`, ...(short === undefined ? [] : [`-${short}`])];
       const known = described.find((option) => option.names.some((one) => names.includes(one)));
+      if (name === file?.option) return { names, value: 'file' };
       return { names, value: type === 'boolean' ? 'none' : (known?.value ?? 'any') };
     }),
     { names: ['--json'], value: 'none' },

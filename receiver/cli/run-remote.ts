@@ -6,6 +6,7 @@ import { quoteWord } from '../exec-line.ts';
 import { runInForeground, runUserGit } from '../git/user-programs.ts';
 import { escapeForTerminal } from '../print-table.ts';
 import { chooseRemote } from './choose-remote.ts';
+import { openFile, type TypedFile, takeFile } from './local-file.ts';
 import { usageError } from './parse-options.ts';
 import { type GitRemote, readRemotes } from './project.ts';
 import { type Address, sshDestination } from './remote-url.ts';
@@ -19,7 +20,8 @@ const SSH_FAILED = 255;
  * @param before the --remote that stood before the command's name
  * @returns the receiver's exit code
  */
-export async function runRemote(command: Command, typed: readonly string[], before: string | null): Promise<number> {
+export async function runRemote(command: Command, all: readonly string[], before: string | null): Promise<number> {
+  const { words: typed, file } = takeFile(command, all);
   const surroundings = readSurroundings();
   const early = command.program === true ? await readRemotes(command.name, surroundings) : null;
   const words = readRemoteWords(command, typed, projectsOf(early ?? []));
@@ -44,17 +46,35 @@ export async function runRemote(command: Command, typed: readonly string[], befo
   );
   const line = formatExecLine([command.name, ...putTarget(words, target, given)]);
   const [ssh, ...own] = readSshCommand({ ...surroundings, configured });
-  const terminal = process.stdin.isTTY && process.stdout.isTTY && asksInTerminal(command, options);
-  const code = await runInForeground(
-    ssh,
-    [...own, terminal ? '-t' : '-T', ...sshDestination(address), line],
-    surroundings.env,
-  ).catch((cause: unknown) => {
-    if (!(cause instanceof KraftwerkError)) throw cause;
-    throw new KraftwerkError(cause.code, cause.message, { hint: 'apt-get install openssh-client', cause });
-  });
+  const terminal = file === null && process.stdin.isTTY && process.stdout.isTTY && asksInTerminal(command, options);
+  const argv = [...own, terminal ? '-t' : '-T', ...sshDestination(address), line];
+  const code = await withFile(file, (files) => runSsh(ssh, argv, surroundings, files));
   if (code === SSH_FAILED) explainFailure(address, [ssh, ...own]);
   return code;
+}
+
+async function runSsh(ssh: string, argv: readonly string[], { env }: Surroundings, files: Files): Promise<number> {
+  try {
+    return await runInForeground(ssh, argv, env, files);
+  } catch (cause) {
+    if (!(cause instanceof KraftwerkError)) throw cause;
+    throw new KraftwerkError(cause.code, cause.message, { hint: 'apt-get install openssh-client', cause });
+  }
+}
+
+type Files = { stdin?: number; stdout?: number };
+
+/** What is written stays when the command has ended well. @returns the exit code that `body` gives */
+async function withFile(file: TypedFile | null, body: (files: Files) => Promise<number>): Promise<number> {
+  if (file === null) return body({});
+  const { fd, close } = openFile(file);
+  let code: number | null = null;
+  try {
+    code = await body(file.direction === 'read' ? { stdin: fd } : { stdout: fd });
+    return code;
+  } finally {
+    close(code === 0);
+  }
 }
 
 function projectsOf(remotes: readonly GitRemote[]): string[] {

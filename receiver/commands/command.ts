@@ -69,6 +69,8 @@ export interface Command {
   args: { min: number; max: number };
   /** What follows the target is a program and its words, whatever they look like; it gets the client's terminal. */
   program?: true;
+  /** An option behind which the `kraftwerk` of a project takes a file; over plain ssh the shell redirects. */
+  file?: { option: string; direction: 'read' | 'write' };
   /** Beside `--json` and `--help`. */
   options: Readonly<Record<string, ParseArgsOptionDescriptor>>;
   /** @returns the exit code */

@@ -23,6 +23,7 @@ export const dump: Command = {
   verb: 'dump',
   target: 'required',
   args: { min: 0, max: 1 },
+  file: { option: 'download', direction: 'write' },
   options: { ...CHOICE_OPTIONS, download: { type: 'boolean' } },
   async run(context) {
     const { args, json, receiver, stdout, target } = context;

@@ -27,6 +27,7 @@ export const load: Command = {
   verb: 'load',
   target: 'required',
   args: { min: 0, max: 1 },
+  file: { option: 'upload', direction: 'read' },
   options: {
     ...CHOICE_OPTIONS,
     upload: { type: 'boolean' },

@@ -34,16 +34,23 @@ export function runUserGit(args: readonly string[], { cwd, env }: { cwd: string;
 
 /**
  * A program that has terminal, streams and signals to itself until it ends.
+ * @param files descriptors in the place of its stdin and stdout
  * @returns its exit code; 128 + the signal's number when one has ended it
  * @throws KraftwerkError `program.missing`
  */
-export function runInForeground(program: string, args: readonly string[], env: Env): Promise<number> {
+export function runInForeground(
+  program: string,
+  args: readonly string[],
+  env: Env,
+  files: { stdin?: number; stdout?: number } = {},
+): Promise<number> {
   return new Promise((resolve, reject) => {
     let child: ChildProcess | null = null;
     const forward = (signal: NodeJS.Signals): void => void child?.kill(signal);
     // Before it is started: a signal that came first would leave it behind alone.
     for (const signal of FORWARDED) process.on(signal, forward);
-    child = spawn(program, args, { stdio: 'inherit', env: { ...env } });
+    const stdio = [files.stdin ?? 'inherit', files.stdout ?? 'inherit', 'inherit'] as const;
+    child = spawn(program, args, { stdio: [...stdio], env: { ...env } });
     const settle = (act: () => void): void => {
       for (const signal of FORWARDED) process.off(signal, forward);
       act();

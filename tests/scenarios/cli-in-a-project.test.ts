@@ -2,7 +2,17 @@
 // Long because: every command shares the one made-up project, and shows all of its lines.
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -106,6 +116,32 @@ describe('a command of the receiver', () => {
       status: 5,
       stdout: "-T\n-p\n2200\n--\nkraftwerk@paas\nkeys:add ci '*/it'\\''s a stage'\nssh-ed25519 AAAA\n",
       stderr: 'ssh says\n',
+    });
+  });
+
+  test('takes files of this machine where the receiver has stdin and stdout', () => {
+    addRemotes();
+    const file = path.join(project, 'blog.tar');
+    const download = ['dump', '-r', 'live', '--download', file];
+    expect(kraftwerk(download, { env: { CODE: '1' } })).toMatchObject({ status: 1, stdout: '' });
+    expect(existsSync(file)).toBe(false);
+    expect(kraftwerk(download)).toMatchObject({ status: 0, stdout: '' });
+    const written = readFileSync(file, 'utf8');
+    expect(written).toBe('-T\n-p\n2200\n--\nkraftwerk@paas\ndump blog/live --download\n');
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    // It is never overwritten, and nothing is left beside it.
+    expect(kraftwerk(download)).toMatchObject({
+      status: 2,
+      stderr: `error: there is ${file} already, and it stays as it is\nhint: another name, or remove it first\n`,
+    });
+    expect(readdirSync(project).filter((name) => name.startsWith('blog.tar'))).toEqual(['blog.tar']);
+    const uploaded = kraftwerk(['load', '-r', 'live', `--upload=${file}`, '--no-backup']);
+    expect(uploaded.stdout).toBe(`-T\n-p\n2200\n--\nkraftwerk@paas\nload blog/live --upload --no-backup\n${written}`);
+    expect(kraftwerk(['dump', '-r', 'live', '--download', '-']).stdout).toMatch(/dump blog\/live --download\n$/);
+    expect(kraftwerk(['load', '-r', 'live', '--upload', 'none.tar'])).toMatchObject({
+      status: 2,
+      stderr:
+        'error: --upload: cannot read none.tar: there is no such file\nhint: --upload FILE; a target is named before it\n',
     });
   });
 
