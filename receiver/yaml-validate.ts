@@ -73,6 +73,8 @@ function describeUnknownKey(key: string, path: Path, schemas: readonly z.core.$Z
   const noun = schemas.map((schema) => keyNouns.get(schema)?.noun).find((found) => found !== undefined);
   const known = schemas.flatMap((schema) => Object.keys((schema._zod.def as { shape?: object }).shape ?? {}));
   const where = noun !== undefined || path.length === 0 ? '' : ` in ${formatPath(path)}`;
+  // Of another form that the value might have.
+  if (known.includes(key)) return `${describe(key)}${where} does not go with the other keys there`;
   return `unknown ${noun ?? 'key'} ${describe(key)}${where}${didYouMean(key, known)}`;
 }
 

@@ -107,6 +107,11 @@ test.each<[what: string, text: string, errors: string[]]>([
     ],
   ],
   [
+    'a key of another type of option',
+    'description: x\noptions:\n  size: {type: text, description: t, min: 3, default: ""}\n',
+    ['s.yaml:3:38 "min" in options.size does not go with the other keys there'],
+  ],
+  [
     'packages and units',
     'description: x\ninstall: {packages: [cron, "a b", -y, 5], disable: [redis, redis.service, "../x.service"]}\n',
     [
