@@ -6,8 +6,14 @@ import { defineConfig } from 'vitest/config';
 const globalSetup = './tests/scenarios/global-setup.ts';
 const hasGlobalSetup = existsSync(fileURLToPath(new URL(globalSetup, import.meta.url)));
 
-/** Many minutes each, in boxes: npm run test:nightly. */
-const NIGHTLY_ONLY = ['services', 'services-in-a-push', 'several-nodes-services', 'destroy-system-node'];
+/** In boxes, many minutes each or shown by others in short: npm run test:nightly. Single tests: tests/actors/thorough.ts. */
+const NIGHTLY_ONLY = [
+  'services',
+  'services-in-a-push',
+  'several-nodes-services',
+  'destroy-system-node',
+  'stab-system-node',
+];
 const nightly = process.env.KRAFTWERK_NIGHTLY === '1';
 
 export default defineConfig({

@@ -154,9 +154,9 @@ ${options.config ?? ''}
 
   /** The agents that the receiver has started and that still run. */
   function agents(): number[] {
-    const pid = child?.pid;
-    return listProcesses()
-      .filter(({ parent, argv }) => parent === pid && argv.some((word) => word.endsWith('/agent.mjs')))
+    if (child?.pid === undefined) return [];
+    return listProcesses(child.pid)
+      .filter(({ argv }) => argv.some((word) => word.endsWith('/agent.mjs')))
       .map((process) => process.pid);
   }
 

@@ -1,4 +1,5 @@
 // The throw-away servers that the tests of nodes stand on: what such a test relies on holds.
+// In CI what no other test of boxes shows by itself; nightly all of it.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -9,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Box, boxesAvailable, makeImage, startBox, useBoxes } from '../actors/box.ts';
 import { waitFor } from '../actors/processes.ts';
 import { outcome } from '../actors/ssh.ts';
+import { thorough } from '../actors/thorough.ts';
 
 const BOX = fileURLToPath(new URL('../../scripts/box', import.meta.url));
 
@@ -82,7 +84,7 @@ describe.skipIf(boxesAvailable() !== null)('a box', () => {
     expect(await answers(box)).toBe(true);
   });
 
-  it('accepts connections and says nothing while it hangs', async () => {
+  it.runIf(thorough)('accepts connections and says nothing while it hangs', async () => {
     await box.hang();
     const socket = connect(22, box.address);
     let said = '';
@@ -97,7 +99,7 @@ describe.skipIf(boxesAvailable() !== null)('a box', () => {
     socket.destroy();
   });
 
-  it('has a slow line when told so', async () => {
+  it.runIf(thorough)('has a slow line when told so', async () => {
     const file = join(folder, 'half a megabyte');
     writeFileSync(file, Buffer.alloc(1 << 19, 'x'));
     await box.rate('2mbit');
@@ -107,7 +109,7 @@ describe.skipIf(boxesAvailable() !== null)('a box', () => {
     await box.restore();
   });
 
-  it('loses what power takes and keeps what was on its disk', async () => {
+  it.runIf(thorough)('loses what power takes and keeps what was on its disk', async () => {
     await box.run(['touch', '/run/gone', '/srv/kept']);
     await box.kill();
     expect(await answers(box)).toBe(false);
@@ -115,7 +117,7 @@ describe.skipIf(boxesAvailable() !== null)('a box', () => {
     expect((await box.ssh(['ls', '/run/gone', '/srv/kept'])).stdout).toBe('/srv/kept\n');
   });
 
-  it('reboots with the same host key and address', async () => {
+  it.runIf(thorough)('reboots with the same host key and address', async () => {
     const boot = ['cat', '/proc/sys/kernel/random/boot_id'];
     const before = await box.run(boot);
     await box.run(['touch', '/run/gone', '/srv/kept']);
@@ -124,23 +126,26 @@ describe.skipIf(boxesAvailable() !== null)('a box', () => {
     expect(await box.run(boot)).not.toBe(before);
   });
 
-  it('has a copy with an identity of its own; the two can be parted from each other alone', async () => {
-    await box.run(['touch', '/srv/before']);
-    const twin = await box.clone({ name: 'twin' });
-    await box.run(['touch', '/srv/after']);
-    expect((await twin.ssh(['ls', '/srv/before', '/srv/after'])).stdout).toBe('/srv/before\n');
-    expect(await twin.run(['hostname'])).toBe(`${twin.name}\n`);
-    expect([twin.address, twin.hostKey]).not.toEqual([box.address, box.hostKey]);
-    expect(await twin.run(['cat', '/etc/machine-id'])).not.toBe(await box.run(['cat', '/etc/machine-id']));
-    expect(await reaches(box, twin.address)).toBe(true);
-    await box.cut(twin);
-    expect(await reaches(box, twin.address)).toBe(false);
-    expect(await answers(box)).toBe(true);
-    await box.restore();
-    expect(await reaches(box, twin.address)).toBe(true);
-  });
+  it.runIf(thorough)(
+    'has a copy with an identity of its own; the two can be parted from each other alone',
+    async () => {
+      await box.run(['touch', '/srv/before']);
+      const twin = await box.clone({ name: 'twin' });
+      await box.run(['touch', '/srv/after']);
+      expect((await twin.ssh(['ls', '/srv/before', '/srv/after'])).stdout).toBe('/srv/before\n');
+      expect(await twin.run(['hostname'])).toBe(`${twin.name}\n`);
+      expect([twin.address, twin.hostKey]).not.toEqual([box.address, box.hostKey]);
+      expect(await twin.run(['cat', '/etc/machine-id'])).not.toBe(await box.run(['cat', '/etc/machine-id']));
+      expect(await reaches(box, twin.address)).toBe(true);
+      await box.cut(twin);
+      expect(await reaches(box, twin.address)).toBe(false);
+      expect(await answers(box)).toBe(true);
+      await box.restore();
+      expect(await reaches(box, twin.address)).toBe(true);
+    },
+  );
 
-  it('starts from an image with what was set up, on a small disk that can be full', async () => {
+  it.runIf(thorough)('starts from an image with what was set up, on a small disk that can be full', async () => {
     const image = await withRunit();
     expect(await withRunit()).toBe(image);
     const small = await startBox({ name: 'small', from: image, disk: '64M' });
@@ -152,7 +157,7 @@ describe.skipIf(boxesAvailable() !== null)('a box', () => {
     expect(await answers(small)).toBe(true);
   });
 
-  it('takes no more memory than it may', async () => {
+  it.runIf(thorough)('takes no more memory than it may', async () => {
     const small = await startBox({ name: 'forgetful', memory: '128M' });
     // It keeps the whole of a line that never ends.
     const hog = await small.ssh(['sh', '-c', 'tail -n 1 /dev/zero; echo "$?"']);

@@ -1,5 +1,6 @@
 // dump, dumps, load and sync-services by the real ssh client, on a rootless node: what was dumped comes back byte for byte,
 // on the same target and on another one, and through a file.
+// Nightly: sync-services to another node, too, where the archive goes in CI.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -7,6 +8,7 @@ import { createPusher, type Pusher } from '../actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
 import { get } from '../actors/site.ts';
 import { DATA_YAML, type SiteData, siteData } from '../actors/site-data.ts';
+import { thorough } from '../actors/thorough.ts';
 
 const NAME = /^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d$/;
 const ENVIRONMENTS = `
@@ -167,7 +169,7 @@ describe('sync-services', () => {
     expect(stage.digest()).toBe(before);
   });
 
-  it('reaches another node', async () => {
+  it.runIf(thorough)('reaches another node', async () => {
     const other = siteData(join(receiver.nodeAt('second').node, 'web/blog-other'));
     await good('sync-services', 'blog/live', 'blog/other');
     expect(other.notes()).toEqual(live.notes());

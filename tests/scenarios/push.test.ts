@@ -1,4 +1,5 @@
 // The way of a push that goes well: what the pusher sees, what serves, what is kept.
+// Nightly: the second push by itself, which nearly all other tests have, too.
 import { cpSync, existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -6,6 +7,7 @@ import { waitFor } from '../actors/processes.ts';
 import { createPusher, type Pusher } from '../actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
 import { agreement, get, readRef, repositoryOf } from '../actors/site.ts';
+import { thorough } from '../actors/thorough.ts';
 
 let receiver: TestReceiver;
 const pushers: Pusher[] = [];
@@ -58,7 +60,7 @@ describe('a project', () => {
     expect(agreement(receiver, 'blog/stage')).toEqual({ release: 1, commit: alice.head() });
   });
 
-  it('serves the new version after the second push, and the old process goes', async () => {
+  it.runIf(thorough)('serves the new version after the second push, and the old process goes', async () => {
     const alice = pusher('second');
     await alice.deploy();
     const { pid } = JSON.parse((await get(receiver, 'second-stage.localhost', '/python')).body) as { pid: number };

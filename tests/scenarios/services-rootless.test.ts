@@ -1,5 +1,5 @@
 // Services on a rootless node: a folder below another, and the caller's own rights. Here each step of a load is cut off
-// before one command after the other, which takes longer where servers are part of it.
+// before one command after the other, which takes longer where servers are part of it; in CI before the last ones of files.
 import { spawnSync } from 'node:child_process';
 import { chownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,11 +21,11 @@ import {
 import { createTemplates } from '../../receiver/templates.ts';
 import { failing, KILLED, spread } from '../actors/failing-script.ts';
 import { writeFolder } from '../actors/service-folders.ts';
+import { thorough } from '../actors/thorough.ts';
 
-const NIGHTLY = process.env.KRAFTWERK_NIGHTLY === '1';
 /** Before which a step is cut off: all take minutes; the last are those that do something. */
 const commandsOf = (total: number): number[] =>
-  NIGHTLY ? spread(total) : spread(total).filter((command) => command > total - 4);
+  thorough ? spread(total) : spread(total).filter((command) => command > total - 3);
 /** Root would be allowed too much. */
 const NOBODY = process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {};
 const templates = createTemplates({ configured: [] });
@@ -172,7 +172,7 @@ describe.each(Object.entries(KITS))('%s', (service, kit) => {
     expect(seen(site)).toBe(before);
   });
 
-  test.skipIf(service === 'sqlite' && !NIGHTLY)(
+  test.runIf(service === 'files' || thorough)(
     'is whole before whichever command a step is cut off',
     () => {
       const site = createRootlessSite(service);

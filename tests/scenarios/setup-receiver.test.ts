@@ -1,4 +1,5 @@
 // One server from nothing to "push here": kraftwerk as npm installs it, one command, then git from somewhere else.
+// Nightly: on a port below 1024, and with another server that it sets up and deploys to; in CI: several-boxes.test.ts
 import { readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect } from 'node:net';
@@ -10,6 +11,7 @@ import { waitFor } from '../actors/processes.ts';
 import { createPusher, type Pusher } from '../actors/pusher.ts';
 import type { TestReceiver } from '../actors/receiver.ts';
 import { type Outcome, SshHome, type TestKey } from '../actors/ssh.ts';
+import { thorough } from '../actors/thorough.ts';
 
 const INSTALL_LIMIT_MS = 400_000;
 const SITE = { 'kraftwerk.yaml': '', 'wsgi.py': page('one') };
@@ -214,7 +216,7 @@ describe.skipIf(lacking !== null)('setup-receiver', () => {
       expect(await get('blog-stage.example.com')).toBe('after the reboot');
     });
 
-    test(
+    test.runIf(thorough)(
       'deploys to another server that it has set up',
       async () => {
         const web = await startBox({ name: 'web' });
@@ -251,7 +253,7 @@ describe.skipIf(lacking !== null)('setup-receiver', () => {
       INSTALL_LIMIT_MS,
     );
 
-    test('a port below 1024 is no reason to be root', async () => {
+    test.runIf(thorough)('a port below 1024 is no reason to be root', async () => {
       await box.run(['sed', '-i', 's/port: 2222/port: 222/', '/etc/kraftwerk.yaml']);
       const moved = await setUp();
       expect(moved.code, moved.stderr).toBe(0);

@@ -1,4 +1,5 @@
 // One environment on three servers: what cables, power, slow lines, full disks and wrong clocks do to a push.
+// In CI one cut cable, one power cut, the full disk and the clocks; nightly the others, too.
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -6,10 +7,9 @@ import { boxesAvailable, useBoxes } from '../actors/box.ts';
 import { waitFor } from '../actors/processes.ts';
 import type { PushResult } from '../actors/pusher.ts';
 import { NAMES, type NodeName, type SeveralBoxes, startSeveralBoxes, TARGET } from '../actors/several-boxes.ts';
+import { itSome, thorough } from '../actors/thorough.ts';
 
 const SETUP_LIMIT_MS = 900_000;
-/** Each takes a minute, until the other side is found to be gone. */
-const nightly = process.env.KRAFTWERK_NIGHTLY === '1';
 /** Until a dead connection is found out, and whoever waits for it has given up. */
 const CUT_LIMIT_MS = 300_000;
 
@@ -41,7 +41,7 @@ describe.skipIf(boxesAvailable() !== null)('three servers', () => {
     expect([code, stdout]).toEqual([0, 'try: in order\nweb1: in order\nweb2: in order\nweb3: in order\n']);
   });
 
-  it(
+  it.runIf(thorough)(
     'take the next push, whatever has become of the agents that wait for it',
     async () => {
       const { boxes, endAgents } = several;
@@ -71,11 +71,13 @@ describe.skipIf(boxesAvailable() !== null)('three servers', () => {
       return { pushed, before, from };
     }
 
-    it.each([
+    const PHASES = [
       'prepare:prepare.unpacked',
+      'prepare:prepare.healthy',
+      'activate:activate.begin',
       'activate:activate.current',
-      ...(nightly ? ['prepare:prepare.healthy', 'activate:activate.begin'] : []),
-    ])(
+    ] as const;
+    itSome(PHASES, ['activate:activate.current'])(
       'at %s',
       async (phase) => {
         const { pushed, before, from } = await pushAndCut(phase);
@@ -91,7 +93,7 @@ describe.skipIf(boxesAvailable() !== null)('three servers', () => {
       CUT_LIMIT_MS,
     );
 
-    it(
+    it.runIf(thorough)(
       'before the push: it is refused at once, with the name',
       async () => {
         const { alice, boxes } = several;
@@ -115,7 +117,7 @@ describe.skipIf(boxesAvailable() !== null)('three servers', () => {
   });
 
   describe('the second loses its power', () => {
-    it.each(['activate:activate.current', ...(nightly ? ['activate:activate.begin'] : [])])(
+    itSome(['activate:activate.begin', 'activate:activate.current'], ['activate:activate.current'])(
       'at %s',
       async (phase) => {
         const { alice, boxes, failAt, halted, receiver } = several;
@@ -144,7 +146,7 @@ describe.skipIf(boxesAvailable() !== null)('three servers', () => {
     );
   });
 
-  it(
+  it.runIf(thorough)(
     'the receiver is killed between the first and the second, and the second loses its power meanwhile',
     async () => {
       const { alice, boxes, receiver } = several;
@@ -191,7 +193,7 @@ describe.skipIf(boxesAvailable() !== null)('three servers', () => {
       return [...answered].sort();
     }
 
-    it('visitors are spread over all of them, and the nodes believe the router alone', async () => {
+    it.runIf(thorough)('visitors are spread over all of them, and the nodes believe the router alone', async () => {
       const { alice } = several;
       const app = `${alice.git(['show', 'HEAD:app.py'])}
 plain = application
@@ -213,7 +215,7 @@ def application(environ, start_response):
         expect(JSON.parse((await several.visit(name, '/headers', lie)).body)).toMatchObject(wanted);
     });
 
-    it('one that the router cannot reach is passed over', async () => {
+    it.runIf(thorough)('one that the router cannot reach is passed over', async () => {
       const { web1, web3 } = several.boxes;
       await web3.cut(web1);
       // What was on its way there is lost, and told to be when its time is over.
@@ -227,7 +229,7 @@ def application(environ, start_response):
     });
   });
 
-  it(
+  it.runIf(thorough)(
     'a slow line makes a push slow, and nothing else',
     async () => {
       const next = several.nextVersion();
@@ -242,7 +244,7 @@ def application(environ, start_response):
     CUT_LIMIT_MS,
   );
 
-  it(
+  it.runIf(thorough)(
     'lost packets are sent again',
     async () => {
       await several.boxes.web2.loss(10);

@@ -1,4 +1,5 @@
 // One environment on three nodes: a push deploys to all of them, or to none.
+// Nightly: more ways in which a node fails while it prepares.
 import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -7,6 +8,7 @@ import type { Pusher } from '../actors/pusher.ts';
 import type { TestReceiver } from '../actors/receiver.ts';
 import { HOST, NODES, type SeveralNodes, startSeveralNodes, TARGET } from '../actors/several-nodes.ts';
 import { agreement, get, readJournal, startLoad } from '../actors/site.ts';
+import { thorough } from '../actors/thorough.ts';
 
 let several: SeveralNodes;
 let receiver: TestReceiver;
@@ -106,14 +108,14 @@ describe('a node that fails while it prepares', () => {
     expect(existsSync(join(receiver.nodeAt('try').node, 'web/blog/releases/never'))).toBe(false);
   });
 
-  it('is named when its process ends', async () => {
+  it.runIf(thorough)('is named when its process ends', async () => {
     const check = `import os\nassert os.environ["SITE_ROOT"] != ${JSON.stringify(web2())}, "not here"\n`;
     const files = { 'app.py': `${check}${alice.git(['show', 'HEAD:app.py'])}\n` };
     const rejected = /^the site cannot be imported on web2; v\d+ still live$|^unhealthy on web2; v\d+ still live$/;
     await expectRefused(files, /^error: node web2: v\d+ not deployed/, rejected, 'AssertionError: not here');
   });
 
-  it('is named when the release command fails', async () => {
+  it.runIf(thorough)('is named when the release command fails', async () => {
     const files = { 'kraftwerk.yaml': config('release: echo sorry; exit 3\n') };
     await expectRefused(files, /^error: node try: release command/, /^release command failed on try; v\d+/, 'sorry');
   });

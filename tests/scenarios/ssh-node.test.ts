@@ -1,4 +1,5 @@
 // A node behind a real sshd: the agent is brought up to date, what goes wrong is told, what is cut off is found out.
+// Nightly: an agent that hangs, for which half a minute is waited.
 // Long because: one sshd serves all of it.
 import { createHash } from 'node:crypto';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -27,6 +28,7 @@ import {
   talk,
   writeTestAgent,
 } from '../actors/sshd.ts';
+import { thorough } from '../actors/thorough.ts';
 
 const lacking = lacksSshd();
 if (lacking !== null) console.warn(`skipped: tests/scenarios/ssh-node.test.ts: ${lacking}`);
@@ -385,7 +387,7 @@ describe.skipIf(lacking !== null)('a node behind sshd', () => {
     }
   });
 
-  it('ends an agent that hangs, half a minute after its channel was closed', async () => {
+  it.runIf(thorough)('ends an agent that hangs, half a minute after its channel was closed', async () => {
     const connector = connect(agent);
     const one = await talk(connector);
     one.order({ op: 'spin' });

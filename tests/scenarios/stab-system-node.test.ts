@@ -1,4 +1,5 @@
 // Commands in a project's environment on a system node: who they are, and what they cannot do.
+// Nightly; in CI the main of it is in system-node-isolation.test.ts.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { InstanceName, Limits } from '../../node-agent/protocol.ts';
 import { boxesAvailable, useBoxes } from '../actors/box.ts';
