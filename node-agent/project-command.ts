@@ -2,6 +2,7 @@
 import { asSite, limitWords } from './accounts.ts';
 import type { SiteLayout } from './layout.ts';
 import type { Limits } from './protocol.ts';
+import { exportLines, quoteForShell } from './shell-text.ts';
 import { DEFAULT_PATH, type System } from './system.ts';
 
 /**
@@ -22,6 +23,25 @@ export async function projectCommand(
 ): Promise<string[]> {
   if (site.owner === null) return [...argv];
   return [...limitWords(system, limits), ...(apart && (await canBeApart(system)) ? APART : []), ...asSite(site, argv)];
+}
+
+/**
+ * The same for `system.run`, with a project's own variables. Those it is given when it has become the site's user: chpst and
+ * systemd-run are root's, and a variable may name a library that they would load.
+ */
+export async function projectProgram(
+  system: System,
+  site: SiteLayout,
+  argv: readonly string[],
+  { environment, ...order }: { limits: Limits | null; apart: boolean; environment: Readonly<Record<string, string>> },
+): Promise<{ argv: string[]; env: Readonly<Record<string, string>>; input?: string }> {
+  if (site.owner === null) return { argv: [...argv], env: environment };
+  return {
+    argv: await projectCommand(system, site, ['/bin/sh', '-s'], order),
+    env: { PATH: DEFAULT_PATH, LANG: 'C.UTF-8' },
+    // On its stdin and not in its arguments, which everybody sees.
+    input: `unset LANG\n${exportLines(environment)}\nexec ${argv.map(quoteForShell).join(' ')} </dev/null\n`,
+  };
 }
 
 /** Some rented machines are containers that may not do this. */

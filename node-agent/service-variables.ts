@@ -4,6 +4,7 @@ import { type ServiceName, WRITTEN_VARIABLES } from './protocol.ts';
 import type { WrittenVariables } from './protocol-data.ts';
 import { readCurrent } from './releases.ts';
 import { stateFolder } from './service-script.ts';
+import { exportLines } from './shell-text.ts';
 import type { System } from './system.ts';
 
 /** Of `$STATE_DIR/variables`, `NAME=value` to the end of each line, those that the site is to get. */
@@ -44,11 +45,10 @@ export function writeRun(
   variables: Readonly<Record<string, string>>,
 ): void {
   const notes = site.releaseNotes(release);
-  const lines = Object.entries(variables).map(([name, value]) => `export ${name}=${quote(value)}`);
   system.writeIfChanged(`${notes}/run.in`, text, 0o700);
   system.writeIfChanged(
     `${notes}/run`,
-    text.replace(WRITTEN_VARIABLES, () => lines.join('\n')),
+    text.replace(WRITTEN_VARIABLES, () => exportLines(variables)),
     0o700,
   );
 }
@@ -59,8 +59,4 @@ export function rewriteRun(system: System, site: SiteLayout, wanted: WrittenVari
   if (release === undefined) return;
   const text = system.readText(`${site.releaseNotes(release)}/run.in`);
   if (text !== null) writeRun(system, site, release, text, readWritten(system, site, wanted));
-}
-
-function quote(value: string): string {
-  return `'${value.replaceAll("'", `'\\''`)}'`;
 }

@@ -1,7 +1,7 @@
 /** What every request works with, and the steps, heartbeats and commands that a deploy is made of. */
 import type { Readable } from 'node:stream';
 import type { SiteLayout } from './layout.ts';
-import { projectCommand } from './project-command.ts';
+import { projectProgram } from './project-command.ts';
 import { type DeployEvent, KraftwerkError, type Limits, type StepName } from './protocol.ts';
 import type { Frame } from './protocol-data.ts';
 import { DEFAULT_PATH, type System } from './system.ts';
@@ -85,11 +85,14 @@ export async function runStep(
   const { system, site } = work;
   await step(work, name, async (progress) => {
     progress(command);
-    const order = { limits, apart: name === 'Build' };
-    const argv = await projectCommand(system, site, ['/bin/sh', '-c', command], order);
+    const { argv, ...how } = await projectProgram(system, site, ['/bin/sh', '-c', command], {
+      limits,
+      apart: name === 'Build',
+      environment: { ...environment, VIRTUAL_ENV: `${cwd}/venv`, PATH: `${cwd}/venv/bin:${DEFAULT_PATH}` },
+    });
     const result = await system.run(argv, {
+      ...how,
       cwd,
-      env: { ...environment, VIRTUAL_ENV: `${cwd}/venv`, PATH: `${cwd}/venv/bin:${DEFAULT_PATH}` },
       timeoutMs: COMMAND_LIMIT_MS,
       signal: work.signal,
       jobFile: site.job,
@@ -97,10 +100,10 @@ export async function runStep(
     });
     stopIfGone(work, name);
     if (result.code === 0) return { detail: command };
-    const how = result.timedOut
+    const ending = result.timedOut
       ? `took longer than ${COMMAND_LIMIT_MS / 60_000} minutes`
       : `ended with ${result.code === null ? 'a signal' : `exit code ${result.code}`}`;
-    throw new KraftwerkError(`${name.toLowerCase()}.failed`, `${name.toLowerCase()} command "${command}" ${how}`, {
+    throw new KraftwerkError(`${name.toLowerCase()}.failed`, `${name.toLowerCase()} command "${command}" ${ending}`, {
       step: name,
       hint:
         name === 'Release'

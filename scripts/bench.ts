@@ -1,4 +1,5 @@
 // Measures kraftwerk against its own lower limits in one run: only the ratios mean something on another machine.
+// Long because: every measurement shares one receiver, one site and one table.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';

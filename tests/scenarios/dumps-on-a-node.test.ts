@@ -1,4 +1,6 @@
-// Dumps and loads as an agent does them: whatever fails, is cut off or is killed, the live data is what it was. Nightly: of 20,000 files, and damaged in more ways.
+// Dumps and loads as an agent does them: whatever fails, is cut off or is killed, the live data is what it was.
+// Nightly: of 20,000 files, and damaged in more ways.
+// Long because: one node, with services of every temper, serves all of it.
 import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
@@ -116,7 +118,7 @@ describe('a dump', () => {
       [
         'full dump',
         'node.disk-full',
-        /^files, ledger: the disk of the node is full: [\d.]+ MB were written, .* are free$/,
+        /^files, ledger: the disk of the node is full: [\d.]+ [kM]?B were written, .* are free$/,
       ],
     ] as const) {
       node.tell(order);

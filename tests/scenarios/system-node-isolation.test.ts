@@ -181,6 +181,23 @@ sys.exit(0 if libc.ptrace(0x4206, ${master}, 0, 0) == 0 else os.strerror(ctypes.
     });
   });
 
+  it('have no variables that the programs of root would heed', async () => {
+    // As LD_PRELOAD would be, whose library root would run: whoever is told of it leaves a file of his own.
+    const environ = {
+      LD_DEBUG: 'files',
+      LD_DEBUG_OUTPUT: '/web/alpha/uploads/told',
+      WORDS: "it's\n  two lines ",
+      SECRET: "alpha's",
+    };
+    const release =
+      'printf %s "$WORDS" >"$UPLOADS_PATH/words"; id -un >>"$UPLOADS_PATH/words"; cat >>"$UPLOADS_PATH/words"';
+    await node.deploy('alpha', shellSite({ environ, release }));
+    expect(await node.asRoot('cat /web/alpha/uploads/words')).toBe("it's\n  two lines web-alpha");
+    expect(await node.asRoot("find /web/alpha/uploads -name 'told.*' -printf '%u\\n' | sort -u")).toBe('web-alpha');
+    await node.asRoot('rm /web/alpha/uploads/told.*');
+    await node.deploy('alpha', shellSite({ environ: { SECRET: "alpha's" } }));
+  });
+
   it.runIf(thorough)('are built all the same on a machine that cannot hide processes', async () => {
     await node.asRoot("printf '#!/bin/sh\\nexit 1\\n' >/usr/local/sbin/unshare && chmod +x /usr/local/sbin/unshare");
     const build = 'id -un >built.txt; ls -d /proc/[0-9]* | wc -l >>built.txt';
