@@ -203,17 +203,19 @@ describe('without a terminal', () => {
 
 describe('in a terminal', () => {
   it('has its size, and gets the new one', async () => {
-    const shell = terminal(
-      [
-        'run',
-        'blog',
-        '--',
-        'bash',
-        '-c',
-        quote('trap "stty size" WINCH; stty size; echo $TERM; tty; until test $SECONDS -gt 60; do sleep 0.1; done'),
-      ],
-      { columns: 101, rows: 37 },
-    );
+    // Not bash, which takes a Ctrl-C that comes while a command of its own ends for that command's.
+    const program = [
+      'import os, signal',
+      'size = lambda *_: print(os.get_terminal_size().lines, os.get_terminal_size().columns, flush=True)',
+      'signal.signal(signal.SIGINT, signal.SIG_DFL)',
+      'signal.signal(signal.SIGWINCH, size)',
+      'size()',
+      'print(os.environ["TERM"], flush=True)',
+      'print(os.ttyname(0), flush=True)',
+      'any(signal.pause() for _ in iter(int, 1))',
+    ].join('; ');
+    const words = ['run', 'blog', '--', 'python', '-c', quote(program)];
+    const shell = terminal(words, { columns: 101, rows: 37 });
     await shell.shows(/37 101\r\nxterm-256color\r\n\/dev\/pts\/\d+\r\n/);
     shell.resize(120, 50);
     await shell.shows(/50 120\r\n/);
