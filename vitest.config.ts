@@ -13,6 +13,10 @@ const NIGHTLY_ONLY = [
   'several-nodes-services',
   'destroy-system-node',
   'stab-system-node',
+  'setup-receiver',
+  'several-boxes',
+  'quick-succession',
+  'backups',
 ];
 const nightly = process.env.KRAFTWERK_NIGHTLY === '1';
 

@@ -7,6 +7,7 @@ import { createPusher, type Pusher } from '../actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
 import { agreement, get } from '../actors/site.ts';
 import type { TestKey } from '../actors/ssh.ts';
+import { thorough } from '../actors/thorough.ts';
 
 let receiver: TestReceiver;
 const pushers: Pusher[] = [];
@@ -276,7 +277,7 @@ def application(environ, start_response):
     await waitFor('the agent to end', () => receiver.agents().length === 0);
   });
 
-  it('a client that does not read costs no memory, and is let go of', async () => {
+  it.runIf(thorough)('a client that does not read costs no memory, and is let go of', async () => {
     const alice = await deployed('slow');
     await alice.deploy({ 'app.py': NOISY });
     const tail = follow('logs', 'slow', '-f', '-n', '0');

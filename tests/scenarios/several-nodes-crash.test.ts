@@ -57,7 +57,7 @@ const AGENT_PHASES = [
 ] as const;
 
 describe('the agent of the second node is killed', () => {
-  itSome(AGENT_PHASES, ['prepare:prepare.healthy', 'activate:activate.current'])('at %s', async (phase) => {
+  itSome(AGENT_PHASES, ['activate:activate.current'])('at %s', async (phase) => {
     await pushThrough(`${phase}:1:kill`);
   });
 });
