@@ -1,5 +1,5 @@
 // A bare server becomes a node, with the admin's own ssh: once, again, mended, refused, cut off half-way.
-// Nightly: a newer agent, a power cut afterwards, and cut off by Ctrl-C or a cable.
+// Nightly: another receiver, the line in the configuration, a newer agent, a power cut afterwards, and cut off by Ctrl-C or a cable.
 // Long because: one file is one story of one command, and each server of it takes half a minute to install.
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -168,7 +168,7 @@ environments:
       expect(await box.run(stamp)).toBe('');
     });
 
-    test('puts its line into the configuration, between what is there', async () => {
+    test.runIf(thorough)('puts its line into the configuration, between what is there', async () => {
       const before = readFileSync(config, 'utf8');
       const { code, stderr } = await setUp(box, ['--as', 'web', '--write']);
       expect([code, stderr]).toEqual([0, expect.stringContaining(`${config} has its line now`)]);
@@ -232,7 +232,7 @@ environments:
       override('templates/nodes/web/node/pre_setup.sh', '');
     });
 
-    test('another receiver does not get it, unless it is taken over', async () => {
+    test.runIf(thorough)('another receiver does not get it, unless it is taken over', async () => {
       const other = join(installed.folder, 'other');
       mkdirSync(other, { recursive: true });
       const { publicKey } = loadAgentKey(other);
