@@ -4,7 +4,7 @@ import { decide, type Identity, requireAccess, targetNotFound } from './access.t
 import type { EnvironmentConfig } from './config.ts';
 import { refuseWhileDestroying } from './data/destroy.ts';
 import { type GitService, parseTargetPath, type TargetName } from './exec-line.ts';
-import { type ObjectReader, openObjects } from './git/object-reader.ts';
+import { openObjects } from './git/object-reader.ts';
 import type { HookServer } from './git/proc-receive.ts';
 import { createRepository, openRepository, removeRepository, repositoryExists } from './git/repository.ts';
 import type { GitOptions } from './git/run-git.ts';
@@ -96,19 +96,15 @@ export async function receive(
     // Started now, the agents are ready when the objects have arrived.
     services.deployer.reserve(target);
     const repository = openRepository(services.data, target);
-    let objects: ObjectReader | null = null;
-    const expected = services.hooks.expect((push) => {
-      objects ??= openObjects(repository.path);
-      return receivePush(push, { target, environment, by: identity.name, objects, signal }, services);
-    });
+    const objects = openObjects(repository.path);
+    const expected = services.hooks.expect((push) =>
+      receivePush(push, { target, environment, by: identity.name, objects, signal }, services),
+    );
     try {
-      const running = run({ repository: repository.path, hooks: services.hooks.hooks, env: expected.env });
-      // After git, which the client waits for: its start costs as much as git's.
-      objects ??= openObjects(repository.path);
-      return await running;
+      return await run({ repository: repository.path, hooks: services.hooks.hooks, env: expected.env });
     } finally {
       expected.forget();
-      objects?.close();
+      objects.close();
       services.deployer.unreserve(target);
       // A push that was refused for what it is leaves no project behind.
       if (created && services.journal.target(target) === null && !(await repository.hasRefs()))
