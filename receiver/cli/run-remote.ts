@@ -3,7 +3,7 @@ import { KraftwerkError } from '../../node-agent/protocol.ts';
 import type { Command } from '../commands/command.ts';
 import { readSurroundings, type Surroundings } from '../config.ts';
 import { quoteWord } from '../exec-line.ts';
-import { runInForeground, runUserGit } from '../git/user-programs.ts';
+import { type Files, runInForeground, runUserGit } from '../git/user-programs.ts';
 import { escapeForTerminal } from '../print-table.ts';
 import { chooseRemote } from './choose-remote.ts';
 import { openFile, type TypedFile, takeFile } from './local-file.ts';
@@ -61,8 +61,6 @@ async function runSsh(ssh: string, argv: readonly string[], { env }: Surrounding
     throw new KraftwerkError(cause.code, cause.message, { hint: 'apt-get install openssh-client', cause });
   }
 }
-
-type Files = { stdin?: number; stdout?: number };
 
 /** What is written stays when the command has ended well. @returns the exit code that `body` gives */
 async function withFile(file: TypedFile | null, body: (files: Files) => Promise<number>): Promise<number> {

@@ -8,6 +8,12 @@ type Env = Readonly<Record<string, string | undefined>>;
 const GIT_LIMIT_MS = 20_000;
 const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 
+/** Descriptors in the place of a program's own. */
+export interface Files {
+  stdin?: number;
+  stdout?: number;
+}
+
 export interface UserGitResult {
   code: number;
   stdout: string;
@@ -34,7 +40,6 @@ export function runUserGit(args: readonly string[], { cwd, env }: { cwd: string;
 
 /**
  * A program that has terminal, streams and signals to itself until it ends.
- * @param files descriptors in the place of its stdin and stdout
  * @returns its exit code; 128 + the signal's number when one has ended it
  * @throws KraftwerkError `program.missing`
  */
@@ -42,7 +47,7 @@ export function runInForeground(
   program: string,
   args: readonly string[],
   env: Env,
-  files: { stdin?: number; stdout?: number } = {},
+  files: Files = {},
 ): Promise<number> {
   return new Promise((resolve, reject) => {
     let child: ChildProcess | null = null;

@@ -1,6 +1,5 @@
 // Backups by themselves: a receiver whose schedule is every minute dumps, proves, copies to a real store that speaks S3, keeps
-// as many as it was told to, and says what failed. The clock is the real one: what takes more than
-// two minutes of it is for npm run test:nightly.
+// as many as it was told to, and says what failed. Nightly: the clock is the real one, and has minutes.
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
@@ -10,7 +9,6 @@ import { createPusher, type Pusher } from '../actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
 import { type S3Server, startS3Server, WRITER } from '../actors/s3-server.ts';
 import { DATA_YAML, type SiteData, siteData } from '../actors/site-data.ts';
-import { thorough } from '../actors/thorough.ts';
 
 const TWO_MINUTES_MS = 130_000;
 
@@ -101,7 +99,7 @@ describe('by schedule', { timeout: 4 * TWO_MINUTES_MS }, () => {
     expect(live.digest()).toBe(digest);
   });
 
-  it.runIf(thorough)('as many are kept as was said, here and there', async () => {
+  it('as many are kept as was said, here and there', async () => {
     const kept = await waitFor(
       'newer ones',
       async () => {
@@ -120,7 +118,7 @@ describe('by schedule', { timeout: 4 * TWO_MINUTES_MS }, () => {
     );
   });
 
-  it.runIf(thorough)('what failed is said, and the dump is made all the same', async () => {
+  it('what failed is said, and the dump is made all the same', async () => {
     await store.stop();
     await waitFor(
       'the warning',

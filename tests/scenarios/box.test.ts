@@ -1,5 +1,5 @@
 // The throw-away servers that the tests of nodes stand on: what such a test relies on holds.
-// In CI what no other test of boxes shows by itself; nightly all of it.
+// In CI that one starts, is reached and is cut off; nightly what only nightly tests need of it, too.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';

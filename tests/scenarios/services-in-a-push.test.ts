@@ -7,9 +7,6 @@ import { boxesAvailable, useBoxes } from '../actors/box.ts';
 import { type DataBox, LIVE, STAGE, startDataBox, yaml } from '../actors/data-box.ts';
 import { waitFor } from '../actors/processes.ts';
 
-/** A power cut at each point; else in the middle. */
-const NIGHTLY = process.env.KRAFTWERK_NIGHTLY === '1';
-
 describe.skipIf(boxesAvailable() !== null)('services', () => {
   useBoxes();
   let here: DataBox;
@@ -105,13 +102,9 @@ describe.skipIf(boxesAvailable() !== null)('services', () => {
   }, 300_000);
 
   it.each([
-    ['load.swapped', 'old'] as const,
-    ...(NIGHTLY
-      ? ([
-          ['load.after-new', 'old'],
-          ['load.done', 'new'],
-        ] as const)
-      : []),
+    ['load.swapped', 'old'],
+    ['load.after-new', 'old'],
+    ['load.done', 'new'],
   ])(
     'come back whole after a power cut at %s',
     async (at, which) => {

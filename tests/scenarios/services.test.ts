@@ -16,6 +16,7 @@ import {
 } from '../actors/service-box.ts';
 import { exampleOfDocs, writeFolder } from '../actors/service-folders.ts';
 import { AMQP, BUILT_IN_KITS, type Kit, MEMCACHED, SPOOL } from '../actors/service-kits.ts';
+import { thorough } from '../actors/thorough.ts';
 
 /** One is the other's beginning, one differs in what a database takes for any character, one is as long as can be. */
 const SITES = ['blog', 'blog-stage', 'blog_stage', 'blog2', 'a-site_with-28-characters_xx'];
@@ -28,9 +29,8 @@ type AnyKit = typeof MEMCACHED;
 const NO_ROOM =
   /^error: no room: [\d.]+[MG]B are needed on the disk of \S+, [\d.]+[KMG]?B are free\nhint: make room on the node, then try again\n/;
 const DATA_KITS = [...BUILT_IN_KITS, SPOOL];
-const NIGHTLY = process.env.KRAFTWERK_NIGHTLY === '1';
 /** Cut off before each command, full disks, power cuts: they take many minutes. */
-const some = (commands: number, count: number): number[] => spread(commands, NIGHTLY ? commands : count);
+const some = (commands: number, count: number): number[] => spread(commands, thorough ? commands : count);
 
 describe.skipIf(boxesAvailable() !== null)('services', () => {
   useBoxes();
@@ -239,14 +239,14 @@ describe.skipIf(boxesAvailable() !== null)('services', () => {
         });
         await part(kit, 'refuses what it cannot load', refusesWhatIsNoDump);
         await part(kit, 'does not disturb the site before the swap', isNotDisturbed);
-        if (NIGHTLY)
+        if (thorough)
           await part(kit, 'is whole wherever a step is cut off', (any: Kit) => isWholeWhereverItIsCutOff(any, data));
       },
-      NIGHTLY ? 3_600_000 : 1_200_000,
+      thorough ? 3_600_000 : 1_200_000,
     );
   });
 
-  it.runIf(NIGHTLY)(
+  it.runIf(thorough)(
     'leave data as it was when the disk is full',
     async () => {
       const big: Readonly<Record<string, string>> = {
@@ -300,7 +300,7 @@ describe.skipIf(boxesAvailable() !== null)('services', () => {
     720_000,
   );
 
-  it.runIf(NIGHTLY)('say before they begin that 3 GB do not fit', async () => {
+  it.runIf(thorough)('say before they begin that 3 GB do not fit', async () => {
     for (const service of ['postgres', 'mariadb']) {
       const kit = DATA_KITS.find((any) => any.service === service) as Kit;
       const source = dumpOf(kit, 'huge');
@@ -316,7 +316,7 @@ describe.skipIf(boxesAvailable() !== null)('services', () => {
     }
   });
 
-  it.runIf(NIGHTLY)('do not take a dump for made that the disk has no room for', async () => {
+  it.runIf(thorough)('do not take a dump for made that the disk has no room for', async () => {
     await node.asRoot(`mkdir /web/blog/dump/small && mount -t tmpfs -o size=8k,mode=0700 small /web/blog/dump/small`);
     const target = '/web/blog/dump/small/dump';
     try {
@@ -367,7 +367,7 @@ describe.skipIf(boxesAvailable() !== null)('services', () => {
     });
   }, 480_000);
 
-  it.runIf(NIGHTLY)(
+  it.runIf(thorough)(
     'are whole after a power cut, in the middle of a load, too',
     async () => {
       const digests = (): Promise<string[]> => Promise.all(DATA_KITS.map((kit) => digest(kit)));

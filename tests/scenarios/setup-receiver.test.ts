@@ -1,5 +1,4 @@
 // One server from nothing to "push here": kraftwerk as npm installs it, one command, then git from somewhere else.
-// Nightly: on a port below 1024, and with another server that it sets up and deploys to; in CI: several-boxes.test.ts
 import { readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect } from 'node:net';
@@ -11,7 +10,6 @@ import { waitFor } from '../actors/processes.ts';
 import { createPusher, type Pusher } from '../actors/pusher.ts';
 import type { TestReceiver } from '../actors/receiver.ts';
 import { type Outcome, SshHome, type TestKey } from '../actors/ssh.ts';
-import { thorough } from '../actors/thorough.ts';
 
 const INSTALL_LIMIT_MS = 400_000;
 const SITE = { 'kraftwerk.yaml': '', 'wsgi.py': page('one') };
@@ -216,7 +214,7 @@ describe.skipIf(lacking !== null)('setup-receiver', () => {
       expect(await get('blog-stage.example.com')).toBe('after the reboot');
     });
 
-    test.runIf(thorough)(
+    test(
       'deploys to another server that it has set up',
       async () => {
         const web = await startBox({ name: 'web' });
@@ -253,7 +251,7 @@ describe.skipIf(lacking !== null)('setup-receiver', () => {
       INSTALL_LIMIT_MS,
     );
 
-    test.runIf(thorough)('a port below 1024 is no reason to be root', async () => {
+    test('a port below 1024 is no reason to be root', async () => {
       await box.run(['sed', '-i', 's/port: 2222/port: 222/', '/etc/kraftwerk.yaml']);
       const moved = await setUp();
       expect(moved.code, moved.stderr).toBe(0);

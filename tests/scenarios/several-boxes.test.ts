@@ -1,5 +1,5 @@
 // One environment on three servers: what cables, power, slow lines, full disks and wrong clocks do to a push.
-// In CI one cut cable, one power cut, the full disk and the clocks; nightly the others, too.
+// Nightly: on fewer machines, tests/scenarios/several-nodes*.test.ts and ssh-node*.test.ts.
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -7,7 +7,6 @@ import { boxesAvailable, useBoxes } from '../actors/box.ts';
 import { waitFor } from '../actors/processes.ts';
 import type { PushResult } from '../actors/pusher.ts';
 import { NAMES, type NodeName, type SeveralBoxes, startSeveralBoxes, TARGET } from '../actors/several-boxes.ts';
-import { itSome, thorough } from '../actors/thorough.ts';
 
 const SETUP_LIMIT_MS = 900_000;
 /** Until a dead connection is found out, and whoever waits for it has given up. */
@@ -41,7 +40,7 @@ describe.skipIf(boxesAvailable() !== null)('three servers', () => {
     expect([code, stdout]).toEqual([0, 'try: in order\nweb1: in order\nweb2: in order\nweb3: in order\n']);
   });
 
-  it.runIf(thorough)(
+  it(
     'take the next push, whatever has become of the agents that wait for it',
     async () => {
       const { boxes, endAgents } = several;
@@ -77,7 +76,7 @@ describe.skipIf(boxesAvailable() !== null)('three servers', () => {
       'activate:activate.begin',
       'activate:activate.current',
     ] as const;
-    itSome(PHASES, ['activate:activate.current'])(
+    it.each(PHASES)(
       'at %s',
       async (phase) => {
         const { pushed, before, from } = await pushAndCut(phase);
@@ -93,7 +92,7 @@ describe.skipIf(boxesAvailable() !== null)('three servers', () => {
       CUT_LIMIT_MS,
     );
 
-    it.runIf(thorough)(
+    it(
       'before the push: it is refused at once, with the name',
       async () => {
         const { alice, boxes } = several;
@@ -117,7 +116,7 @@ describe.skipIf(boxesAvailable() !== null)('three servers', () => {
   });
 
   describe('the second loses its power', () => {
-    itSome(['activate:activate.begin', 'activate:activate.current'], ['activate:activate.current'])(
+    it.each(['activate:activate.begin', 'activate:activate.current'])(
       'at %s',
       async (phase) => {
         const { alice, boxes, failAt, halted, receiver } = several;
@@ -146,7 +145,7 @@ describe.skipIf(boxesAvailable() !== null)('three servers', () => {
     );
   });
 
-  it.runIf(thorough)(
+  it(
     'the receiver is killed between the first and the second, and the second loses its power meanwhile',
     async () => {
       const { alice, boxes, receiver } = several;
@@ -193,7 +192,7 @@ describe.skipIf(boxesAvailable() !== null)('three servers', () => {
       return [...answered].sort();
     }
 
-    it.runIf(thorough)('visitors are spread over all of them, and the nodes believe the router alone', async () => {
+    it('visitors are spread over all of them, and the nodes believe the router alone', async () => {
       const { alice } = several;
       const app = `${alice.git(['show', 'HEAD:app.py'])}
 plain = application
@@ -215,7 +214,7 @@ def application(environ, start_response):
         expect(JSON.parse((await several.visit(name, '/headers', lie)).body)).toMatchObject(wanted);
     });
 
-    it.runIf(thorough)('one that the router cannot reach is passed over', async () => {
+    it('one that the router cannot reach is passed over', async () => {
       const { web1, web3 } = several.boxes;
       await web3.cut(web1);
       // What was on its way there is lost, and told to be when its time is over.
@@ -229,7 +228,7 @@ def application(environ, start_response):
     });
   });
 
-  it.runIf(thorough)(
+  it(
     'a slow line makes a push slow, and nothing else',
     async () => {
       const next = several.nextVersion();
@@ -244,7 +243,7 @@ def application(environ, start_response):
     CUT_LIMIT_MS,
   );
 
-  it.runIf(thorough)(
+  it(
     'lost packets are sent again',
     async () => {
       await several.boxes.web2.loss(10);
