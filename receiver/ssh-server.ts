@@ -9,6 +9,7 @@ import type { Identity } from './access.ts';
 import { openStreams } from './ssh/channel.ts';
 import type { ClientEvents, ClientListener, Pty } from './ssh/client-events.ts';
 import { listenToClient } from './ssh/client-events.ts';
+import { holdKeyExchange } from './ssh/key-exchange-start.ts';
 import type { Limits, Place } from './ssh/limits.ts';
 import { ConnectionCounter, DEFAULT_LIMITS } from './ssh/limits.ts';
 import { createLogin } from './ssh/login.ts';
@@ -127,6 +128,7 @@ export async function startSshServer(options: SshServerOptions): Promise<SshServ
       peers.delete(id);
       place.release();
     });
+    holdKeyExchange(socket);
     ssh.injectSocket(socket);
   });
 
