@@ -63,21 +63,29 @@ export interface Filled {
   text: string;
 }
 
-/** A table of texts, which compress to a third, with two indexes. */
+/** Percent of all rows: a site has a few large tables and some small ones. */
+const TABLES = [30, 20, 15, 10, 10, 8, 4, 3];
+
+/** Tables of texts, which compress to a third, with two indexes each. */
 export async function fillDatabase(here: DataBox, megabytes: number, say: (text: string) => void): Promise<Filled> {
   say(`${megabytes} MB of PostgreSQL`);
   await here.alice.deploy({ 'kraftwerk.yaml': yaml('files', 'postgres') }, 'live');
   const rows = Math.round((megabytes * 1024 * 1024) / ROW_BYTES);
+  const tables = TABLES.map((percent, at) => ({ name: `post${at + 1}`, rows: Math.round((rows * percent) / 100) }));
   const parts = [1, 2, 4, 8, 16, 32, 64].map((step) => `md5((n / ${step})::text)`);
   const said = await inBox(
     here,
     `# It would work in the midst of whatever is measured then.
 as_server psql -Xqc 'ALTER SYSTEM SET autovacuum = off' -c 'SELECT pg_reload_conf()' >/dev/null
 as_site psql -Xq -v ON_ERROR_STOP=1 -d ${USER} <<'SQL' >/dev/null
-CREATE TABLE post AS SELECT n AS id, md5('slug' || n) AS slug, ${parts.join(' || ')} AS body
-  FROM generate_series(1, ${rows}) n;
-ALTER TABLE post ADD PRIMARY KEY (id);
-CREATE INDEX ON post (slug);
+${tables
+  .map(
+    (table) => `CREATE TABLE ${table.name} AS SELECT n AS id, md5('slug' || n) AS slug, ${parts.join(' || ')} AS body
+  FROM generate_series(1, ${table.rows}) n;
+ALTER TABLE ${table.name} ADD PRIMARY KEY (id);
+CREATE INDEX ON ${table.name} (slug);`,
+  )
+  .join('\n')}
 VACUUM ANALYZE;
 SQL
 ${QUIET}

@@ -48,16 +48,20 @@ one_at_a_time() {
 # FILE MODE < text: a file with just this text; sets `changed` when it had another one.
 changed=
 put() {
-  local text new
-  text=$(cat && echo .) && text=${text%.}
-  if [[ -f $1 && ! -L $1 && $(stat -c %a "$1") == "${2#0}" ]] && cmp -s "$1" <(printf %s "$text"); then return; fi
+  local text there='' new
+  IFS= read -r -d '' text || true
+  if [[ -f $1 && ! -L $1 && $(stat -c %a "$1") == "${2#0}" ]]; then
+    # There is no NUL in it, so this fails at its end.
+    if ! IFS= read -r -d '' there <"$1" && [[ $there == "$text" ]]; then return; fi
+  fi
   changed=yes
   new=$(mktemp "$1.XXXXXXXX")
   printf %s "$text" >"$new"
-  chmod "$2" "$new"
+  # As mktemp has made it.
+  [[ ${2#0} == 600 ]] || chmod "$2" "$new"
   sync "$new"
   mv -T "$new" "$1"
-  sync "$(dirname "$1")"
+  sync "${1%/*}"
 }
 
 # FOLDER BYTES: fails where a disk has less room than that.

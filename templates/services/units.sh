@@ -23,8 +23,10 @@ start_own() {
 
 # restart|start
 restart_own() {
-  systemctl reset-failed "$unit" 2>/dev/null || true
-  systemctl "$1" "$unit" || {
+  systemctl "$1" "$unit" ||
+    # After five starts within seconds systemd wants to be asked once more.
+    { [[ $(systemctl show --value --property=Result "$unit") == start-limit-hit ]] &&
+      systemctl reset-failed "$unit" && systemctl "$1" "$unit"; } || {
     journalctl --unit "$unit" --lines 5 --output cat >&2
     fail_server "$unit does not start" "on the node: journalctl --unit $unit"
   }

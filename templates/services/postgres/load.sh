@@ -12,8 +12,22 @@ SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
 SQL
 }
 
+# How many tables and indexes are loaded at a time. Each is a connection of the role's, and the site needs some, too.
+jobs() {
+  local jobs room
+  jobs=$(nproc)
+  room=$(sql <<'SQL'
+SELECT CASE WHEN rolconnlimit < 0 THEN 99 ELSE rolconnlimit - (SELECT count(*) FROM pg_stat_activity WHERE usename = rolname) END
+  FROM pg_roles WHERE rolname = :'live';
+SQL
+  )
+  ((jobs <= 4)) || jobs=4
+  ((jobs <= room - 5)) || jobs=1
+  echo "$jobs"
+}
+
 load_new() {
-  local dumped bytes grants=()
+  local dumped bytes jobs grants=()
   [[ -f $DUMP_SOURCE/database.dump && -f $DUMP_SOURCE/facts ]] || fail_dump "$DUMP_SOURCE is no dump of PostgreSQL"
   dumped=$(fact version "$DUMP_SOURCE/facts") bytes=$(fact bytes "$DUMP_SOURCE/facts")
   if ((${dumped:-0} > version)); then
@@ -54,10 +68,13 @@ SQL
 SELECT format('CREATE EXTENSION IF NOT EXISTS %I CASCADE;', extname) FROM pg_extension
   WHERE NOT EXISTS (SELECT FROM pg_available_extension_versions WHERE name = extname AND trusted);
 SQL
+  jobs=$(jobs)
+  # Each job opens it anew, by its descriptor: the folder lets nobody but root in.
+  chmod 0644 "$DUMP_SOURCE/database.dump"
   # Long, and nobody else's business.
   exec 9>&-
-  as_role pg_restore --exit-on-error --no-owner "${grants[@]}" --use-list="$list" --dbname="$part" <"$DUMP_SOURCE/database.dump" ||
-    fail 'pg_restore could not load the dump'
+  as_role pg_restore --exit-on-error --no-owner "${grants[@]}" --use-list="$list" --jobs="$jobs" --dbname="$part" \
+    /proc/self/fd/0 <"$DUMP_SOURCE/database.dump" || fail 'pg_restore could not load the dump'
   # Else the first requests would be slow.
   as_role psql -XAtq -d "$part" -c ANALYZE
   close "$part"
