@@ -8,10 +8,9 @@ import { openObjects } from './git/object-reader.ts';
 import type { HookServer } from './git/proc-receive.ts';
 import { createRepository, openRepository, removeRepository, repositoryExists } from './git/repository.ts';
 import type { GitOptions } from './git/run-git.ts';
-import { escapeForTerminal } from './print-table.ts';
 import { type PushServices, receivePush } from './push.ts';
 import { type Target, targetName } from './target.ts';
-import { describeHolder, type Lock, type TargetLocks } from './target-locks.ts';
+import { describeWait, type Lock, type TargetLocks } from './target-locks.ts';
 
 export interface GitServices extends PushServices {
   locks: TargetLocks;
@@ -85,10 +84,9 @@ export async function receive(
   const name = targetName(target);
   refuseWhileDraining(services);
   const environment = services.environment(target);
-  const lock: Lock = await services.locks.acquire(name, identity.name, 'git push', signal, (holder, waitedMs) => {
-    const waited = waitedMs > 0 ? ` … ${Math.round(waitedMs / 1000)}s` : '';
-    say(`waiting for ${escapeForTerminal(describeHolder(holder, services.nowMs()))}${waited}`);
-  });
+  const lock: Lock = await services.locks.acquire(name, identity.name, 'git push', signal, (holder, waitedMs) =>
+    say(describeWait(holder, waitedMs, services.nowMs())),
+  );
   try {
     refuseWhileDestroying(services.journal, target);
     const created = !(await repositoryExists(services.data, target));

@@ -1,16 +1,24 @@
 /** One writer per target, in memory, in order of arrival. Taken before git starts, held until it has ended. */
 import { KraftwerkError } from '../node-agent/protocol.ts';
+import { escapeForTerminal } from './print-table.ts';
 
 export interface Holder {
   by: string;
   what: string;
   /** Milliseconds since the epoch. */
   since: number;
+  /** Its work is done and told, and it tidies up. */
+  leaves?: true;
 }
 
 export interface Lock {
   release(): void;
+  /** Releases when `rest` has ended, which does not reject. Commands that come meanwhile wait, and are not refused. */
+  releaseAfter(rest: Promise<void>, what: string): void;
 }
+
+/** Told whom one waits for, at once and now and then. */
+export type OnWait = (holder: Holder, waitedMs: number) => void;
 
 const MAX_WAITING = 8;
 
@@ -24,13 +32,18 @@ export function createTargetLocks(nowMs: () => number) {
   function grant(target: string, by: string, what: string): Lock {
     holders.set(target, { by, what, since: nowMs() });
     let released = false;
+    const release = (): void => {
+      if (released) return;
+      released = true;
+      holders.delete(target);
+      queues.get(target)?.shift()?.();
+      if (holders.size === 0) for (const wake of idlers.splice(0)) wake();
+    };
     return {
-      release(): void {
-        if (released) return;
-        released = true;
-        holders.delete(target);
-        queues.get(target)?.shift()?.();
-        if (holders.size === 0) for (const wake of idlers.splice(0)) wake();
+      release,
+      releaseAfter(rest, leaving): void {
+        holders.set(target, { by, what: leaving, since: nowMs(), leaves: true });
+        void rest.finally(release);
       },
     };
   }
@@ -43,21 +56,21 @@ export function createTargetLocks(nowMs: () => number) {
       if (holders.size > 0) await new Promise<void>((resolve) => idlers.push(resolve));
     },
 
-    /** For commands: now or not at all. @throws KraftwerkError `target.busy` */
+    /** For commands: now, or as soon as one that leaves is gone, or not at all. @throws KraftwerkError `target.busy`, `deploy.aborted` */
+    async acquireSoon(target: string, by: string, what: string, signal: AbortSignal, onWait: OnWait): Promise<Lock> {
+      const leaves = holders.get(target)?.leaves === true && (queues.get(target) ?? []).length === 0;
+      return leaves ? this.acquire(target, by, what, signal, onWait) : this.acquireNow(target, by, what);
+    },
+
+    /** Now or not at all. @throws KraftwerkError `target.busy` */
     acquireNow(target: string, by: string, what: string): Lock {
       const holder = holders.get(target);
       if (holder === undefined) return grant(target, by, what);
       throw busy(target, holder, nowMs());
     },
 
-    /** For pushes: waits its turn. `onWait` is told whom for, now and then. @throws KraftwerkError `target.busy`, `deploy.aborted` */
-    async acquire(
-      target: string,
-      by: string,
-      what: string,
-      signal: AbortSignal,
-      onWait: (holder: Holder, waitedMs: number) => void,
-    ): Promise<Lock> {
+    /** For pushes: waits its turn. @throws KraftwerkError `target.busy`, `deploy.aborted` */
+    async acquire(target: string, by: string, what: string, signal: AbortSignal, onWait: OnWait): Promise<Lock> {
       const holder = holders.get(target);
       if (holder === undefined) return grant(target, by, what);
       const queue = queues.get(target) ?? [];
@@ -88,6 +101,12 @@ export function createTargetLocks(nowMs: () => number) {
       return grant(target, by, what);
     },
   };
+}
+
+/** What whoever waits is shown. */
+export function describeWait(holder: Holder, waitedMs: number, nowMs: number): string {
+  const waited = waitedMs > 0 ? ` … ${Math.round(waitedMs / 1000)}s` : '';
+  return `waiting for ${escapeForTerminal(describeHolder(holder, nowMs))}${waited}`;
 }
 
 export function describeHolder(holder: Holder, nowMs: number): string {

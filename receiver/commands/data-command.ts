@@ -10,30 +10,35 @@ import type { Audience, Choice } from '../data/data-services.ts';
 import { settleOperations } from '../data/settle-operations.ts';
 import { mergeEvents } from '../deploy/merge-events.ts';
 import { refuseWhileDraining } from '../git-session.ts';
-import { type Target, targetName } from '../target.ts';
+import type { Target } from '../target.ts';
 import { formatError, formatEvent, labelled } from '../transcript.ts';
 import { type Command, type CommandContext, usageError } from './command.ts';
+import { holdTarget } from './hold-target.ts';
 
 /**
  * Holds the target for `body`.
  * @param what for whoever finds it busy: `dump`
- * @throws KraftwerkError `target.busy`, `receiver.draining`
+ * @param body `rest` takes what goes on when all is told: the target is held until then
+ * @throws KraftwerkError `target.busy`, `deploy.aborted`, `receiver.draining`
  */
 export async function withData<T>(
   context: CommandContext,
   target: Target,
   what: string,
-  body: (audience: Audience) => Promise<T>,
+  body: (audience: Audience, rest: (goesOn: Promise<void>) => void) => Promise<T>,
 ): Promise<T> {
-  const { identity, receiver } = context;
+  const { receiver } = context;
   refuseWhileDraining(receiver);
-  const lock = receiver.locks.acquireNow(targetName(target), identity.name, what);
+  const lock = await holdTarget(context, target, what);
+  const rest: Promise<void>[] = [];
   try {
     const audience = audienceOf(context);
     await settleOperations(receiver, target, audience);
-    return await body(audience);
+    return await body(audience, (goesOn) => void rest.push(goesOn));
   } finally {
-    lock.release();
+    const [goesOn] = rest;
+    if (goesOn === undefined) lock.release();
+    else lock.releaseAfter(goesOn, `${what}, removing the old data`);
   }
 }
 

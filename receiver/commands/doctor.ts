@@ -11,6 +11,7 @@ import { formatError, headline } from '../transcript.ts';
 import { changeRunning } from './change-running.ts';
 import { type Command, type CommandContext, flagOption, printJson } from './command.ts';
 import { diagnoseNode, diagnoseOpen, diagnoseRoute, diagnoseTarget, type Problem } from './diagnose.ts';
+import { holdTarget } from './hold-target.ts';
 import { deployAndTell, orderRelease, withTarget } from './run-deploy.ts';
 import { readStates } from './target-state.ts';
 
@@ -111,7 +112,7 @@ async function mend(context: CommandContext, { problems, routes }: Diagnosis): P
   // First: what they leave may be in order.
   for (const { target } of withRemedy(problems, 'settle')) {
     await attempt(async () => {
-      const lock = receiver.locks.acquireNow(targetName(target), context.identity.name, 'doctor');
+      const lock = await holdTarget(context, target, 'doctor');
       try {
         for (const deploy of receiver.journal.openDeploys(target)) await receiver.deployer.settle(deploy);
       } finally {

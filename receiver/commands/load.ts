@@ -48,10 +48,12 @@ export const load: Command = {
     const name = given === undefined ? null : parseName(load, given);
     await confirmLoad(context, load, target, backUp);
     return telling(context, () =>
-      withData(context, target, 'load', async (audience) => {
+      withData(context, target, 'load', async (audience, goesOn) => {
         const dump = await bringIn(context, target, choice, name, audience);
         const order = { target, dump, choice, by: identity.name, backUp, scrub: null };
-        return tellLoaded(context, target, dump, await loadDump(receiver, order, audience));
+        const { loaded, rest } = await loadDump(receiver, order, audience);
+        goesOn(rest);
+        return tellLoaded(context, target, dump, loaded);
       }),
     );
   },

@@ -25,13 +25,14 @@ export async function rollBackWithData(
   const { target } = findDeployed(context);
   await confirmLoad(context, command, target, true);
   return telling(context, () =>
-    withData(context, target, 'rollback --with-data', async (audience) => {
+    withData(context, target, 'rollback --with-data', async (audience, goesOn) => {
       const deployed = findDeployed(context);
       const dumps = await listDumps(receiver, target);
       const { dump, release } = choose(context, target, deployed.release, given, dumps);
       const order = { target, dump: dump.name, choice: ALL, by: identity.name, backUp: true, scrub: null };
       const serve = release === null ? {} : { serve: () => goBackTo(context, target, release) };
-      const loaded = await loadDump(receiver, { ...order, ...serve }, audience);
+      const { loaded, rest } = await loadDump(receiver, { ...order, ...serve }, audience);
+      goesOn(rest);
       receiver.journal.audit(identity.name, 'rollback.data', target, dump.name);
       const what = `v${(release ?? deployed.release).release} serves with the data of ${dump.name}`;
       succeed(context, `${what}; the data before: load ${targetName(target)} ${loaded.backup ?? ''}`);

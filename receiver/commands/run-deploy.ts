@@ -8,6 +8,7 @@ import { refuseWhileDraining } from '../git-session.ts';
 import type { ReleaseRecord, TargetRecord } from '../journal.ts';
 import { type Target, targetName } from '../target.ts';
 import type { CommandContext } from './command.ts';
+import { holdTarget } from './hold-target.ts';
 
 /** A target that serves a release, or did until it was stopped. */
 export interface Deployed {
@@ -33,17 +34,17 @@ export function findDeployed({ receiver, target }: CommandContext): Deployed {
 /**
  * Holds the target for `body`, which gets what is deployed then.
  * @param what for whoever finds it busy: `rollback`
- * @throws KraftwerkError `target.busy`, `receiver.draining`, `target.empty`
+ * @throws KraftwerkError `target.busy`, `deploy.aborted`, `receiver.draining`, `target.empty`
  */
 export async function withTarget<T>(
   context: CommandContext,
   what: string,
   body: (deployed: Deployed) => Promise<T>,
 ): Promise<T> {
-  const { identity, receiver } = context;
+  const { receiver } = context;
   refuseWhileDraining(receiver);
   const { target } = findDeployed(context);
-  const lock = receiver.locks.acquireNow(targetName(target), identity.name, what);
+  const lock = await holdTarget(context, target, what);
   try {
     refuseWhileDestroying(receiver.journal, target);
     return await body(findDeployed(context));

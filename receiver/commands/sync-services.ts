@@ -37,7 +37,7 @@ export const syncServices: Command = {
     const scrub = findDeployed({ ...context, target: to }).release.spec.scrub ?? null;
     await confirmLoad(context, syncServices, to, true);
     return telling(context, () =>
-      withData(context, to, `sync-services from ${targetName(from)}`, async (audience) => {
+      withData(context, to, `sync-services from ${targetName(from)}`, async (audience, goesOn) => {
         const made = await withData(context, from, `sync-services to ${targetName(to)}`, (dumping) =>
           makeDump(receiver, { target: from, reason: 'sync', choice }, dumping),
         );
@@ -53,7 +53,9 @@ export const syncServices: Command = {
           audience,
         );
         const load = { target: to, dump: name, choice, by: identity.name, backUp: true, scrub };
-        return tellLoaded(context, to, name, await loadDump(receiver, load, audience));
+        const { loaded, rest } = await loadDump(receiver, load, audience);
+        goesOn(rest);
+        return tellLoaded(context, to, name, loaded);
       }),
     );
   },

@@ -40,6 +40,12 @@ export interface Loaded {
   ms: number;
 }
 
+export interface LoadEnd {
+  loaded: Loaded;
+  /** The old data is being removed, and the target to be held until it is. Rejects never: what fails is begun again. */
+  rest: Promise<void>;
+}
+
 /** What the journal keeps of a load that goes on. */
 interface LoadDetail {
   dump: DumpName;
@@ -54,7 +60,7 @@ interface LoadDetail {
  * The caller holds the target's lock.
  * @throws KraftwerkError what stopped it: then the data is what it was, and the site serves as before
  */
-export async function loadDump(services: DataServices, order: LoadOrder, audience: Audience): Promise<Loaded> {
+export async function loadDump(services: DataServices, order: LoadOrder, audience: Audience): Promise<LoadEnd> {
   const { target, dump, by } = order;
   const begin = services.nowMs();
   const places = await placesOfDump(services, order, audience);
@@ -98,9 +104,16 @@ export async function loadDump(services: DataServices, order: LoadOrder, audienc
   }
   services.journal.data.setOperationPhase(id, 'done');
   services.failpoint('load.done');
-  await finish(services, { id, target, detail }, going);
+  if (!detail.wasInMaintenance) await leaveMaintenance(services, target);
   services.log('load.done', { target: targetName(target), dump, by, backup });
-  return { backup, services: places.flatMap((place) => place.services), ms: services.nowMs() - begin };
+  const loaded = { backup, services: places.flatMap((place) => place.services), ms: services.nowMs() - begin };
+  const rest = removeOld(services, { id, target, detail }, { ...going, emit: () => undefined });
+  return {
+    loaded,
+    rest: rest.catch((error: unknown) => {
+      services.log('load.rest_failed', { target: targetName(target), message: String(error) });
+    }),
+  };
 }
 
 /**
@@ -143,7 +156,8 @@ export async function settleLoad(
 ): Promise<'finished' | 'taken back'> {
   const going: Going = { ...operation, detail: operation.detail as LoadDetail };
   if (operation.phase === 'done') {
-    await finish(services, going, audience);
+    if (!going.detail.wasInMaintenance) await leaveMaintenance(services, operation.target);
+    await removeOld(services, going, audience);
     return 'finished';
   }
   await goBack(services, { ...going, swapped: operation.phase !== 'loading' }, audience);
@@ -151,9 +165,8 @@ export async function settleLoad(
   return 'taken back';
 }
 
-/** There is no way back from here, and what is left to do harms nobody. */
-async function finish(services: DataServices, { id, target, detail }: Going, audience: Audience): Promise<void> {
-  if (!detail.wasInMaintenance) await leaveMaintenance(services, target);
+/** There is no way back from here, and what is left to do harms nobody; a large database takes seconds. */
+async function removeOld(services: DataServices, { id, target, detail }: Going, audience: Audience): Promise<void> {
   const sites = await describeAll(services, target, placesFrom(services, detail));
   await step(services, { target, dump: null }, sites, 'done', audience);
   services.journal.data.endOperation(id, null);

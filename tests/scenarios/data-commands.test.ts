@@ -4,6 +4,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { waitFor } from '../actors/processes.ts';
 import { createPusher, type Pusher } from '../actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
 import { get } from '../actors/site.ts';
@@ -85,7 +86,7 @@ describe('a dump', () => {
       stderr: [],
     });
     expect(stage.digest()).toBe(before);
-    expect(stage.leftovers()).toEqual([]);
+    await waitFor('the old data to be gone', () => stage.leftovers().length === 0);
     expect((await get(receiver, 'blog-stage.localhost')).status).toBe(200);
     const backup = /before it: load blog\/stage\s+(\S+)/.exec(stderr.replaceAll(/\n\s+/g, ' '))?.[1] ?? '';
     expect(backup).toMatch(NAME);
@@ -122,7 +123,7 @@ describe('a dump', () => {
       expect({ bytes, code: cut.code }).toEqual({ bytes, code: 1 });
       expect(cut.stderr).toMatch(/^error: /m);
       expect(other.digest()).toBe(digest);
-      expect(other.leftovers()).toEqual([]);
+      await waitFor('the old data to be gone', () => other.leftovers().length === 0);
     }
   });
 

@@ -1,13 +1,16 @@
 // The receiver is killed, and a service fails, at every step of a load. Whatever happens: when the receiver is ready (again)
 // the data is what it was, or all of it is the new one, the site serves, and the next load works.
 // In CI before and after the swap, and a service that fails in it and on the way back; nightly at every step.
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { isAlive, waitFor } from '../actors/processes.ts';
 import { createPusher, type Pusher } from '../actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
 import { get } from '../actors/site.ts';
 import { type SiteData, siteData } from '../actors/site-data.ts';
+import { outcome } from '../actors/ssh.ts';
 import { itSome, thorough } from '../actors/thorough.ts';
 
 const HOST = 'blog-stage.localhost';
@@ -18,6 +21,7 @@ const FLAKY = {
   'destroy.sh': 'exit 0\n',
   'dump.sh': 'mkdir "$DUMP_TARGET"; echo flaky >"$DUMP_TARGET/word"\n',
   'load.sh': `step=$1
+while [[ -e $SITE_ROOT/../hold-$step ]]; do sleep 0.05; done
 if [[ -e $SITE_ROOT/../fail-$step ]]; then echo "error: told to fail at $step" >&2; exit 1; fi
 `,
 };
@@ -60,7 +64,7 @@ function change(): string {
 
 async function expectServes(): Promise<void> {
   expect((await get(receiver, HOST)).status).toBe(200);
-  expect(data.leftovers()).toEqual([]);
+  await waitFor('the old data to be gone', () => data.leftovers().length === 0);
   const { code, stderr } = await receiver.ssh('status', 'blog/stage');
   expect({ code, stderr }).toMatchObject({ code: 0 });
 }
@@ -78,7 +82,10 @@ describe('a receiver that is killed', () => {
   itSome([...BACK, ...FORTH], ['swapping', 'done'])('at load.%s', async (at) => {
     const before = change();
     writeFileSync(failpoint, `receiver:load.${at}:1:kill\n`);
+    const pid = Number(receiver.pid);
     await receiver.ssh('load', 'blog/stage', dump);
+    // The last of them comes after the answer.
+    await waitFor('the receiver to be killed', () => !isAlive(pid));
     rmSync(failpoint);
     await restart();
     expect(data.digest()).toBe(FORTH.some((one) => one === at) ? dumped : before);
@@ -131,8 +138,43 @@ describe('an agent that is killed', () => {
   });
 });
 
+describe('the old data', () => {
+  const at = (name: string): string => join(receiver.node, 'web', name);
+
+  it('is removed when the command has answered; the next one waits for that', async () => {
+    change();
+    writeFileSync(at('hold-done'), '');
+    const loaded = await receiver.ssh('load', 'blog/stage', dump);
+    expect(loaded.code, loaded.stderr).toBe(0);
+    expect((await get(receiver, HOST)).status).toBe(200);
+    const [command = 'ssh', ...args] = receiver.sshCommand(receiver.admin);
+    const next = spawn(command, [...args, 'receiver', 'restart', 'blog/stage']);
+    const said = await new Promise<string>((resolve) => {
+      next.stderr.once('data', (chunk: Buffer) => resolve(chunk.toString()));
+    });
+    expect(said).toMatch(/^waiting for alice: load, removing the old data, since \d+ s$/m);
+    const ended = outcome(next);
+    rmSync(at('hold-done'));
+    expect((await ended).code).toBe(0);
+    expect(data.leftovers()).toEqual([]);
+  });
+
+  it('that could not be removed is removed later, and the load has succeeded all the same', async () => {
+    change();
+    writeFileSync(at('fail-done'), '');
+    const mark = receiver.log.length;
+    const loaded = await receiver.ssh('load', 'blog/stage', dump);
+    expect(loaded.code, loaded.stderr).toBe(0);
+    const failed = await receiver.logged('load.rest_failed', () => true, mark);
+    expect(failed.message).toContain('told to fail at done');
+    rmSync(at('fail-done'));
+    await receiver.logged('operation.settled', () => true, mark);
+    expect(data.digest()).toBe(dumped);
+    await expectServes();
+  });
+});
+
 it('two loads at once: the second is told who is at it', async () => {
-  mkdirSync(join(receiver.node, 'web/hold'), { recursive: true });
   const outcomes = await Promise.all([
     receiver.ssh('load', 'blog/stage', dump),
     receiver.ssh('load', 'blog/stage', dump),

@@ -1,6 +1,6 @@
 // One writer per target, in the order of arrival.
-import { expect, it } from 'vitest';
-import { createTargetLocks } from '../../receiver/target-locks.ts';
+import { describe, expect, it } from 'vitest';
+import { createTargetLocks, describeHolder, type Holder } from '../../receiver/target-locks.ts';
 
 const never = new AbortController().signal;
 
@@ -63,4 +63,52 @@ it('does not let a queue grow without end', async () => {
   await expect(locks.acquire('blog/live', 'carol', 'git push', never, () => undefined)).rejects.toThrow('is busy');
   gone.abort();
   await Promise.allSettled(waiting);
+});
+
+describe('one that only tidies up', () => {
+  const soon = (locks: ReturnType<typeof createTargetLocks>, by: string, onWait = (): void => undefined) =>
+    locks.acquireSoon('blog/live', by, 'restart', never, onWait);
+
+  it('is waited for by the next command, which is told', async () => {
+    let end = (): void => undefined;
+    const locks = createTargetLocks(() => 0);
+    const lock = await soon(locks, 'alice');
+    await expect(soon(locks, 'bob')).rejects.toThrow('blog/live is busy (alice: restart, since 0 s)');
+    const rest = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    lock.releaseAfter(rest, 'load, removing the old data');
+    expect(describeHolder(locks.holder('blog/live') as Holder, 3_000)).toBe(
+      'alice: load, removing the old data, since 3 s',
+    );
+    const told: string[] = [];
+    const bob = soon(locks, 'bob', () => void told.push('bob waits'));
+    expect(told).toEqual(['bob waits']);
+    // There is a queue now, which may be of pushes.
+    await expect(soon(locks, 'carol')).rejects.toThrow('is busy');
+    expect(() => locks.acquireNow('blog/live', 'receiver', 'settling')).toThrow('is busy');
+    end();
+    (await bob).release();
+    expect(locks.held()).toBe(0);
+  });
+
+  it('keeps the receiver from stopping, and lets go only once', async () => {
+    let end = (): void => undefined;
+    const locks = createTargetLocks(() => 0);
+    const lock = await soon(locks, 'alice');
+    lock.releaseAfter(
+      new Promise<void>((resolve) => {
+        end = resolve;
+      }),
+      'load',
+    );
+    const idle = locks.idle();
+    expect(locks.held()).toBe(1);
+    end();
+    await idle;
+    const bob = await soon(locks, 'bob');
+    lock.release();
+    expect(locks.holder('blog/live')?.by).toBe('bob');
+    bob.release();
+  });
 });

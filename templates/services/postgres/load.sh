@@ -76,7 +76,7 @@ SQL
   as_role pg_restore --exit-on-error --no-owner "${grants[@]}" --use-list="$list" --jobs="$jobs" --dbname="$part" \
     /proc/self/fd/0 <"$DUMP_SOURCE/database.dump" || fail 'pg_restore could not load the dump'
   # Else the first requests would be slow.
-  as_role psql -XAtq -d "$part" -c ANALYZE
+  as_role vacuumdb --quiet --analyze-only --jobs="$jobs" --dbname="$part"
   close "$part"
   sql <<<'ALTER DATABASE :"part" RENAME TO :"new";'
 }
