@@ -59,14 +59,17 @@ export function checkPlacement(order: PlacementOrder): PlacementWarning[] {
   const { target, nodes, asked, records, fresh, definitionOf } = order;
   const name = targetName(target);
   const homes = homesOf(records, asked, nodes);
+  const away = asked.flatMap((service) => {
+    const home = homes.get(service.name) ?? '';
+    return nodes.includes(home) || !definitionOf(service.name).data ? [] : [{ service: service.name, home }];
+  });
+  if (away.length > 0) throw outside(name, target.environment, away, nodes[0] ?? '');
   return asked.flatMap((service): PlacementWarning[] => {
     const home = homes.get(service.name) ?? '';
-    const inside = nodes.includes(home);
     const wanted = service.node ?? home;
-    if (inside && nodes.length === 1 && wanted === home) return [];
+    if (nodes.length === 1 && wanted === home) return [];
     const definition = definitionOf(service.name);
     if (!definition.data) return [];
-    if (!inside) throw outside(name, target.environment, service.name, home, nodes[0] ?? '');
     if (fresh && nodes.length > 1 && definition.link === null && service.node === undefined)
       throw oneNode(service.name, home, target.environment, nodes);
     if (wanted === home) return [];
@@ -79,19 +82,27 @@ export function checkPlacement(order: PlacementOrder): PlacementWarning[] {
   });
 }
 
-function outside(target: string, environment: string, service: string, home: string, first: string): KraftwerkError {
+function outside(
+  target: string,
+  environment: string,
+  away: readonly { service: string; home: string }[],
+  first: string,
+): KraftwerkError {
+  const names = away.map(({ service }) => service);
+  const homes = [...new Set(away.map(({ home }) => home))].join(', ');
+  const [whose, each] = names.length === 1 ? ['its', ''] : ['their', ' for each'];
   return new KraftwerkError(
     'service.node',
-    `${service}: its data is on ${home}, which is not among the nodes of ${environment}`,
+    `${names.join(', ')}: ${whose} data is on ${homes}, which is not among the nodes of ${environment}`,
     {
       hint: [
-        `ssh kraftwerk@HOST services:move ${target} ${service} ${first}`,
-        `or put ${home} back into the environment's nodes`,
-        `where ${home} is lost: services:move with --without-data, then load a copy`,
+        ...names.map((service) => `ssh kraftwerk@HOST services:move ${target} ${service} ${first}`),
+        `or put ${homes} back into the environment's nodes`,
+        `where ${homes} is lost: services:move with --without-data${each}, then load a copy`,
       ],
       exit: 'config',
       step: 'Services',
-      reason: `${service} is on another node`,
+      reason: `${names.join(', ')} on another node`,
     },
   );
 }

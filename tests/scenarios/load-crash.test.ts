@@ -4,7 +4,7 @@
 import { spawn } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { isAlive, waitFor } from '../actors/processes.ts';
 import { createPusher, type Pusher } from '../actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
@@ -140,6 +140,11 @@ describe('an agent that is killed', () => {
 
 describe('the old data', () => {
   const at = (name: string): string => join(receiver.node, 'web', name);
+
+  // A command waits until the load before has removed what it left.
+  beforeEach(async () => {
+    expect((await receiver.ssh('restart', 'blog/stage')).code).toBe(0);
+  });
 
   it('is removed when the command has answered; the next one waits for that', async () => {
     change();

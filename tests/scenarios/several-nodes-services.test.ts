@@ -1,6 +1,7 @@
 // Two servers, one database: the data is on one of them, both use it, nobody else does; and it moves when somebody says so.
 // Long because: two servers with databases take a minute to set up, and play all of it.
-import { rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { boxesAvailable, useBoxes } from '../actors/box.ts';
@@ -336,6 +337,50 @@ if os.uname().nodename.startswith("${before}") and "kraftwerk-link" in os.enviro
         expect(stderr).toContain(`hint: nothing has changed: postgres is still on ${before}`);
         expect(homeOf('postgres')).toBe(before);
         for (const name of LINKED) expect(await linked.rows(name)).toEqual(['one', 'three', 'two']);
+      },
+      LIMIT_MS,
+    );
+
+    it(
+      'where the node with the data is lost, it begins anew on the other, and a dump that had left comes back',
+      async () => {
+        const { alice, boxes, get, good, receiver, rows } = linked;
+        const lost = homeOf('postgres') as LinkedName;
+        const left: LinkedName = lost === 'web1' ? 'web2' : 'web1';
+        const [program = 'ssh', ...args] = receiver.sshCommand(receiver.admin);
+        const download = ['receiver', 'dump', 'blog/live', '--only', 'postgres', '--download'];
+        const archive = execFileSync(program, [...args, ...download], { stdio: ['ignore', 'pipe', 'ignore'] });
+        await boxes[lost].kill();
+        await receiver.stop();
+        const config = readFileSync(receiver.config, 'utf8');
+        writeFileSync(receiver.config, config.replace('live: {nodes: [web1, web2],', `live: {nodes: [${left}],`));
+        await receiver.restart({ KRAFTWERK_FAILPOINT: `@${join(receiver.folder, 'failpoint')}` });
+        const refused = await receiver.ssh('deploy', 'blog/live');
+        expect(refused.code).toBe(3);
+        const away = readJournal(linked.receiver, (db) =>
+          db.prepare("SELECT service FROM services WHERE project = 'blog' AND node = ?").all(lost),
+        ) as { service: string }[];
+        const said = refused.stderr.replaceAll(/\n\s+/g, ' ');
+        expect(said).toMatch(/^error: .*postgres.*: their data is on web\d, which is not among the nodes of live$/m);
+        for (const { service } of away) {
+          expect(said).toContain(`hint: ssh kraftwerk@HOST services:move blog/live ${service} ${left}\n`);
+          const { stderr } = await good(
+            ...['services:move', 'blog/live', service, left, '--without-data', '--confirm', 'blog/live'],
+          );
+          expect(stderr.replaceAll(/\n\s+/g, ' ')).toContain(
+            `success: ${service} belongs on ${left}; the next deploy sets it up there, then load a dump`,
+          );
+        }
+        await good('deploy', 'blog/live');
+        expect(await rows(left)).toEqual([]);
+        const words = ['load', 'blog/live', '--upload', '--only', 'postgres'];
+        const loaded = await receiver.sshAs(receiver.admin, words, archive);
+        expect(loaded.code, loaded.stderr).toBe(0);
+        expect(await rows(left)).toEqual(['one', 'three', 'two']);
+        const environ = JSON.parse(await get(left, '/environ')) as Record<string, string>;
+        expect(environ.DATABASE_URL).not.toContain('kraftwerk-link');
+        await alice.deploy({ 'other.txt': 'alone' }, 'live');
+        expect(await rows(left, '?add=zoe')).toEqual(['one', 'three', 'two', 'zoe']);
       },
       LIMIT_MS,
     );

@@ -89,6 +89,16 @@ test.each<[what: string, change: Partial<PlacementOrder>, code: string, message:
     'postgres: its data is on web1, which is not among the nodes of live',
   ],
   [
+    'all that is outside, at once',
+    {
+      nodes: ['web2'],
+      asked: [service('postgres'), service('files')],
+      records: [record('postgres', 'web1'), record('files', 'web1')],
+    },
+    'service.node',
+    'postgres, files: their data is on web1, which is not among the nodes of live',
+  ],
+  [
     'folders outside of it, of an older release',
     { nodes: ['web2'], asked: [service('files')], records: [record('files', 'web1')], fresh: false },
     'service.node',

@@ -3,9 +3,15 @@ read_slots
 
 # < expressions, ended by a full stop; prints their value. Ten times quicker than rabbitmqctl, which starts an Erlang first.
 erlang() {
-  local said
-  said=$(cd /var/lib/rabbitmq && setpriv --reuid rabbitmq --regid rabbitmq --init-groups \
-    env -i PATH="$PATH" LANG="$LANG" HOME=/var/lib/rabbitmq erl_call -sname rabbit -e 9>&- 2>&1) || return 1
+  local said expressions tries=5
+  expressions=$(cat)
+  until said=$(cd /var/lib/rabbitmq && setpriv --reuid rabbitmq --regid rabbitmq --init-groups \
+    env -i PATH="$PATH" LANG="$LANG" HOME=/var/lib/rabbitmq erl_call -sname rabbit -e <<<"$expressions" 9>&- 2>&1); do
+    # Where no connection came about, nothing was done.
+    [[ $said == *'failed to connect'* ]] && ((--tries > 0)) ||
+      fail_server "RabbitMQ does not answer: ${said//${password:-none}/***}" 'on the node: systemctl status rabbitmq-server'
+    sleep 0.2
+  done
   [[ $said == '{ok, '*'}' ]] || fail "RabbitMQ: ${said//${password:-none}/***}"
   said=${said#\{ok, }
   printf '%s\n' "${said%\}}"
@@ -14,7 +20,7 @@ erlang() {
 find_server() {
   local deadline=$((SECONDS + 90))
   while ((SECONDS < deadline)); do
-    if [[ $(erlang <<<'rabbit:is_running().' || true) == true ]]; then return; fi
+    if [[ $(erlang <<<'rabbit:is_running().' 2>/dev/null || true) == true ]]; then return; fi
     is_starting rabbitmq-server.service || break
     sleep 0.25
   done
