@@ -65,19 +65,24 @@ async function move(context: CommandContext, target: Target, service: ServiceNam
 async function placeAnew(context: CommandContext, target: Target, service: ServiceName, to: Node): Promise<number> {
   const { identity, json, receiver, stderr, stdout } = context;
   const name = targetName(target);
-  stderr.write(`${service} of ${name} is about to begin on ${to.name} with no data\n`);
+  const { data } = receiver.journal;
+  const copy = data.oldCopies(target).find((one) => one.service === service && one.node === to.name);
+  const left = copy === undefined ? null : `what a move left there at ${copy.since.slice(0, 16)}Z`;
+  stderr.write(`${service} of ${name} is about to begin on ${to.name} with ${left ?? 'no data'}\n`);
   await confirmName(context, servicesMove, name);
   const from = await withData(context, target, 'services:move', async () => {
     const { node } = findRecord(receiver, target, service);
     if (node === to.name)
       throw new KraftwerkError('move.there', `${service} of ${name} is on ${to.name} already`, { exit: 'denied' });
-    receiver.journal.data.noteOldCopy(target, service, node);
-    receiver.journal.data.moveService(target, service, to.name);
+    data.noteOldCopy(target, service, node);
+    data.moveService(target, service, to.name);
+    data.forgetOldCopy(target, service, to.name);
     return node;
   });
   receiver.journal.audit(identity.name, 'services.place', target, `${service} ${from} ${to.name}`);
-  if (json) printJson(stdout, { target: name, service, from, to: to.name });
-  succeed(context, `${service} belongs on ${to.name}; the next deploy sets it up there, then load a dump`);
+  if (json) printJson(stdout, { target: name, service, from, to: to.name, copy: copy?.since ?? null });
+  const next = left === null ? 'sets it up there' : `serves ${left}`;
+  succeed(context, `${service} belongs on ${to.name}; the next deploy ${next}, then load a dump`);
   return EXIT_CODES.ok;
 }
 

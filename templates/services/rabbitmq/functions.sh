@@ -8,8 +8,9 @@ erlang() {
   until said=$(cd /var/lib/rabbitmq && setpriv --reuid rabbitmq --regid rabbitmq --init-groups \
     env -i PATH="$PATH" LANG="$LANG" HOME=/var/lib/rabbitmq erl_call -sname rabbit -e <<<"$expressions" 9>&- 2>&1); do
     # Where no connection came about, nothing was done.
-    [[ $said == *'failed to connect'* ]] && ((--tries > 0)) ||
+    if [[ $said != *'failed to connect'* ]] || ((--tries == 0)); then
       fail_server "RabbitMQ does not answer: ${said//${password:-none}/***}" 'on the node: systemctl status rabbitmq-server'
+    fi
     sleep 0.2
   done
   [[ $said == '{ok, '*'}' ]] || fail "RabbitMQ: ${said//${password:-none}/***}"
