@@ -171,11 +171,11 @@ describe.skipIf(boxesAvailable() !== null)('services', () => {
     const service = serviceOf(kit);
     const second = dumpOf(kit, 'second');
     const remained = await there(kit);
-    // Where a script waits for a server, it has some commands more or fewer: then the step has ended, and all below holds as well.
-    const missed = { cuts: 0, all: 0 };
     const cut = async (step: Step, command: number): Promise<void> => {
-      missed.all += 1;
-      if (!(await service.cutLoad(step, second, command))) missed.cuts += 1;
+      const killed = await service.cutLoad(step, second, command);
+      // A script that waits for a server has some commands more or fewer: then the step has ended, and all below holds as well.
+      const waits = step === 'new' && command > commands.new * 0.8;
+      expect(killed || waits, `${step} has a command ${command}`).toBe(true);
     };
     const isAsBefore = async (what: string): Promise<void> => {
       expect(await digest(kit), what).toBe(data.first);
@@ -224,7 +224,6 @@ describe.skipIf(boxesAvailable() !== null)('services', () => {
       await load(kit, ['new', 'swap', 'done']);
       await isAsBefore(`done, before ${command}`);
     }
-    expect(missed.cuts, 'steps that ended before they were cut off').toBeLessThanOrEqual(missed.all / 5);
     expect(await service.health()).toMatchObject({ code: 0 });
   }
 
