@@ -13,7 +13,7 @@ export interface Holder {
 
 export interface Lock {
   release(): void;
-  /** Instead of `release`: when `rest` has ended, which does not reject. Commands that come meanwhile wait, and are not refused. */
+  /** Releases when `rest` has ended, which does not reject. Commands that come meanwhile wait, and are not refused. */
   releaseAfter(rest: Promise<void>, what: string): void;
 }
 
@@ -32,22 +32,18 @@ export function createTargetLocks(nowMs: () => number) {
   function grant(target: string, by: string, what: string): Lock {
     holders.set(target, { by, what, since: nowMs() });
     let released = false;
-    const free = (): void => {
+    const release = (): void => {
+      if (released) return;
+      released = true;
       holders.delete(target);
       queues.get(target)?.shift()?.();
       if (holders.size === 0) for (const wake of idlers.splice(0)) wake();
     };
     return {
-      release(): void {
-        if (released) return;
-        released = true;
-        free();
-      },
+      release,
       releaseAfter(rest, leaving): void {
-        if (released) return;
-        released = true;
         holders.set(target, { by, what: leaving, since: nowMs(), leaves: true });
-        void rest.finally(free);
+        void rest.finally(release);
       },
     };
   }
