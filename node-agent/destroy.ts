@@ -15,12 +15,13 @@ import { KraftwerkError, type ServiceName } from './protocol.ts';
 import { type DestroyRequest, DUMP_REASONS, type DumpName, type ServiceScript } from './protocol-data.ts';
 import { endCommands } from './run-notes.ts';
 import { runServiceScript, stateFolder } from './service-script.ts';
-import { reloadNginx } from './site.ts';
+import { reloadAndWait } from './site.ts';
 import type { System } from './system.ts';
 import { step, type Work } from './work.ts';
 
 /** A process may finish the requests that it has accepted. */
 const GRACE_MS = 10_000;
+const RELOAD_LIMIT_MS = 2_000;
 const SCRIPT_LIMIT_MS = 900_000;
 /** Of the dumps that all destroyed sites of a name have left, so many of each kind. */
 const KEPT_DUMPS = 30;
@@ -55,7 +56,7 @@ async function destroySite(services: readonly ServiceScript[], work: Work): Prom
     // First, so that nobody new comes; what nginx has passed on is answered.
     if (system.exists(site.nginxSite)) {
       system.remove(site.nginxSite);
-      reloadNginx(system, site.node);
+      await reloadAndWait(system, site.node, RELOAD_LIMIT_MS);
     }
     system.failpoint('destroy.unlisted');
     await removeSlots(work);

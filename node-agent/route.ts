@@ -2,11 +2,12 @@
 import { createHash } from 'node:crypto';
 import { type NodeLayout, siteLayout } from './layout.ts';
 import type { InstanceName, RouteRequest, Sha256 } from './protocol.ts';
-import { fillSite, reloadNginx, servingWorkers, swapSite, testSite, waitForHost } from './site.ts';
+import { fillSite, reloadAndWait, servingWorkers, swapSite, testSite, waitForHost } from './site.ts';
 import type { System } from './system.ts';
 
 /** No instance has a dot in its name. */
 const SUFFIX = '.router';
+const RELOAD_LIMIT_MS = 2_000;
 
 /** @throws KraftwerkError `site.nginx` */
 export async function route(system: System, node: NodeLayout, request: RouteRequest, httpPort: number): Promise<null> {
@@ -22,14 +23,14 @@ export async function route(system: System, node: NodeLayout, request: RouteRequ
   }
   if (text === null) {
     system.remove(site.nginxSite);
-    reloadNginx(system, node);
+    await reloadAndWait(system, node, RELOAD_LIMIT_MS);
     return null;
   }
   const before = servingWorkers(system, node);
   await swapSite(system, site, text);
   system.failpoint('route.swapped');
   const host = /^\s*server_name\s+(\S+?);?(?:\s|$)/m.exec(text)?.[1];
-  if (host !== undefined) await waitForHost(system, node, { port: httpPort, host, before, limitMs: 2_000 });
+  if (host !== undefined) await waitForHost(system, node, { port: httpPort, host, before, limitMs: RELOAD_LIMIT_MS });
   return null;
 }
 

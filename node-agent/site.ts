@@ -257,6 +257,21 @@ export async function waitForHost(
   { port, host, before, limitMs }: { port: number; host: string; before: readonly string[]; limitMs: number },
 ): Promise<void> {
   const request = `HEAD /.kraftwerk-ready HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
-  const replaced = (): boolean => servingWorkers(system, node).every((worker) => !before.includes(worker));
-  if (await waitForAnswer(system, port, request, limitMs)) await waitUntil(system, replaced, limitMs);
+  if (await waitForAnswer(system, port, request, limitMs)) await waitForWorkers(system, node, before, limitMs);
+}
+
+/** Makes nginx read its files again, and waits until nobody is served as they were before; `limitMs` where nginx refuses them. */
+export async function reloadAndWait(system: System, node: NodeLayout, limitMs: number): Promise<void> {
+  const before = servingWorkers(system, node);
+  reloadNginx(system, node);
+  await waitForWorkers(system, node, before, limitMs);
+}
+
+async function waitForWorkers(
+  system: System,
+  node: NodeLayout,
+  before: readonly string[],
+  limitMs: number,
+): Promise<void> {
+  await waitUntil(system, () => servingWorkers(system, node).every((worker) => !before.includes(worker)), limitMs);
 }
