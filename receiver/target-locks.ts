@@ -13,7 +13,7 @@ export interface Holder {
 
 export interface Lock {
   release(): void;
-  /** Releases when `rest` has ended, which does not reject. Commands that come meanwhile wait, and are not refused. */
+  /** Instead of `release`: when `rest` has ended, which does not reject. Commands that come meanwhile wait, and are not refused. */
   releaseAfter(rest: Promise<void>, what: string): void;
 }
 
@@ -32,18 +32,22 @@ export function createTargetLocks(nowMs: () => number) {
   function grant(target: string, by: string, what: string): Lock {
     holders.set(target, { by, what, since: nowMs() });
     let released = false;
-    const release = (): void => {
-      if (released) return;
-      released = true;
+    const free = (): void => {
       holders.delete(target);
       queues.get(target)?.shift()?.();
       if (holders.size === 0) for (const wake of idlers.splice(0)) wake();
     };
     return {
-      release,
+      release(): void {
+        if (released) return;
+        released = true;
+        free();
+      },
       releaseAfter(rest, leaving): void {
+        if (released) return;
+        released = true;
         holders.set(target, { by, what: leaving, since: nowMs(), leaves: true });
-        void rest.finally(release);
+        void rest.finally(free);
       },
     };
   }

@@ -18,27 +18,24 @@ import { holdTarget } from './hold-target.ts';
 /**
  * Holds the target for `body`.
  * @param what for whoever finds it busy: `dump`
- * @param body `rest` takes what goes on when all is told: the target is held until then
+ * @param body `goesOn` takes what goes on when all is told: the target is held until then
  * @throws KraftwerkError `target.busy`, `deploy.aborted`, `receiver.draining`
  */
 export async function withData<T>(
   context: CommandContext,
   target: Target,
   what: string,
-  body: (audience: Audience, rest: (goesOn: Promise<void>) => void) => Promise<T>,
+  body: (audience: Audience, goesOn: (rest: Promise<void>) => void) => Promise<T>,
 ): Promise<T> {
   const { receiver } = context;
   refuseWhileDraining(receiver);
   const lock = await holdTarget(context, target, what);
-  const rest: Promise<void>[] = [];
   try {
     const audience = audienceOf(context);
     await settleOperations(receiver, target, audience);
-    return await body(audience, (goesOn) => void rest.push(goesOn));
+    return await body(audience, (rest) => lock.releaseAfter(rest, `${what}, removing the old data`));
   } finally {
-    const [goesOn] = rest;
-    if (goesOn === undefined) lock.release();
-    else lock.releaseAfter(goesOn, `${what}, removing the old data`);
+    lock.release();
   }
 }
 
