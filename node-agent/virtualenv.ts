@@ -137,7 +137,7 @@ async function build(
         {
           step: 'Packages',
           lines: result.tail.slice(-20),
-          hint: 'is the package index reachable from the node? (pip config list)',
+          hint: IS_REACHABLE,
           reason: 'pip timed out',
         },
       );
@@ -245,6 +245,10 @@ export function describePip(line: string): string | null {
   return /Retrying \(Retry/.test(line) ? 'waiting for the package index' : null;
 }
 
+/** What pip, then uv, say of an index that they cannot reach. */
+const UNREACHED = /Retrying \(Retry|Failed to fetch/;
+const IS_REACHABLE = 'is the package index reachable from the node? (pip config list)';
+
 function installError(requirements: Requirements, result: RunResult): KraftwerkError {
   const tail = result.tail.filter((line) => line.trim() !== '' && !/^\[notice\]/.test(line));
   const named =
@@ -263,10 +267,13 @@ function installError(requirements: Requirements, result: RunResult): KraftwerkE
     {
       step: 'Packages',
       lines: tail.slice(-20),
-      hint:
+      hint: [
+        // pip goes on to the next index, and then says of the package that there is none.
+        ...(tail.some((line) => UNREACHED.test(line)) ? [IS_REACHABLE] : []),
         named === null
           ? "pip's last words are above"
           : "is the name right, and does this version exist for the node's Python?",
+      ],
       reason: 'pip failed',
     },
   );
