@@ -39,7 +39,7 @@ export async function runRemote(command: Command, all: readonly string[], before
       command: command.name,
       words: [command.name, ...args],
       remote: remote ?? before,
-      takesTarget: command.target !== 'none',
+      takesTarget: command.target !== 'none' && !(command.withoutTarget && options.has(command.withoutTarget.option)),
       given,
     },
     remotes,

@@ -65,6 +65,8 @@ export interface Command {
   verb: Verb;
   /** Is the first word a target? It is resolved, and access is decided for it, before `run`. */
   target: 'none' | 'required';
+  /** With this option and no target it is about all of them; `verb` decides then. */
+  withoutTarget?: { option: string; verb: Verb };
   /** How many words may follow the target. */
   args: { min: number; max: number };
   /** What follows the target is a program and its words, whatever they look like; it gets the client's terminal. */

@@ -1,15 +1,13 @@
 /** `dumps TARGET`: the copies of its data; `dumps --destroyed`: those that are left of destroyed sites. */
 import { EXIT_CODES } from '../../node-agent/protocol.ts';
 import type { DumpReason, DumpSummary, DumpsResult } from '../../node-agent/protocol-data.ts';
-import { requireAccess } from '../access.ts';
 import { listCopies, requireStore } from '../backups/copies.ts';
 import { formatAmount } from '../data/amounts.ts';
 import { askAll } from '../data/data-services.ts';
 import { type ListedDump, listDumps, sumBytes } from '../data/dump.ts';
 import { escapeForTerminal, printTable } from '../print-table.ts';
 import { type Target, targetName } from '../target.ts';
-import { type Command, type CommandContext, flagOption, printJson, usageError } from './command.ts';
-import { findTarget } from './find-target.ts';
+import { type Command, type CommandContext, flagOption, printJson } from './command.ts';
 import { formatSeconds, formatTime } from './units.ts';
 
 const WHY: Readonly<Record<DumpReason, string>> = {
@@ -29,21 +27,20 @@ export const dumps: Command = {
   summary: 'the copies of its data',
   usage: 'TARGET [--copies] [--json], or --destroyed',
   examples: ['dumps blog/live', 'dumps blog/live --copies', 'dumps blog/live --json', 'dumps --destroyed'],
-  verb: 'projects',
-  target: 'none',
-  args: { min: 0, max: 1 },
+  verb: 'dumps',
+  target: 'required',
+  withoutTarget: { option: 'destroyed', verb: 'doctor' },
+  args: { min: 0, max: 0 },
   options: { destroyed: { type: 'boolean' }, copies: { type: 'boolean' } },
   async run(context) {
-    const [given] = context.args;
-    if (flagOption(context, 'destroyed') && given === undefined) return listDestroyed(context);
-    const { identity, json, receiver, stderr, stdout } = context;
-    const target = findTarget(dumps, 'dumps', given, identity, receiver);
+    if (context.target === null) return listDestroyed(context);
+    const { json, receiver, stderr, stdout, target } = context;
     if (flagOption(context, 'copies')) return printCopies(context, target);
     const all = (await listDumps(receiver, target)).filter(
       ({ destroyed }) => destroyed || !flagOption(context, 'destroyed'),
     );
     if (json) printJson(stdout, all.map(toJson));
-    else if (all.length === 0) stderr.write(`no dumps yet; make one: ssh kraftwerk@HOST dump ${given}\n`);
+    else if (all.length === 0) stderr.write(`no dumps yet; make one: ssh kraftwerk@HOST dump ${targetName(target)}\n`);
     else
       stdout.write(
         printTable(
@@ -124,9 +121,7 @@ async function printCopies({ json, receiver, stderr, stdout }: CommandContext, t
 
 /** Of all nodes: they name projects, so they are for admins. */
 async function listDestroyed(context: CommandContext): Promise<number> {
-  const { identity, json, receiver, stderr, stdout } = context;
-  requireAccess(identity, 'doctor', 'dumps --destroyed', null);
-  if (context.args.length > 0) throw usageError(dumps, 'dumps --destroyed lists all');
+  const { json, receiver, stderr, stdout } = context;
   const nodes = [...receiver.nodes.values()].map((node) => ({ node }));
   const answers = await askAll(nodes, async ({ node }) => ({
     node: node.name,

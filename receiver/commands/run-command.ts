@@ -36,11 +36,13 @@ export async function runCommand(
     const { options, positionals } = parseCommandArgs(command, args);
     const base = { ...session, options, json: options.json === true, receiver, commands: COMMANDS };
     if (options.help === true) return await help.run({ ...base, target: null, args: [command.name] });
+    const { withoutTarget } = command;
+    const all = withoutTarget && options[withoutTarget.option] === true && positionals.length === 0;
     const target =
-      command.target === 'none'
+      command.target === 'none' || all
         ? null
         : findTarget(command, command.verb, positionals.shift(), session.identity, receiver);
-    if (target === null) requireAccess(identity, command.verb, command.name, null);
+    if (target === null) requireAccess(identity, all ? withoutTarget.verb : command.verb, command.name, null);
     checkCount(command, positionals);
     return await command.run({ ...base, target, args: positionals });
   } catch (error) {

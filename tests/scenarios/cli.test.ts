@@ -58,6 +58,11 @@ describe('in a project', () => {
     expect(await kraftwerk('whoami')).toMatchObject({ code: 0, stdout: expect.stringMatching(/^name +alice\n/) });
     expect((await kraftwerk('apps')).stdout).toContain('blog/stage');
     expect((await kraftwerk('logs', 'blog', '-n', '1')).stdout.split('\n')).toHaveLength(2);
+    expect(await kraftwerk('dumps', '-r', 'stage')).toMatchObject({
+      code: 0,
+      stderr: expect.stringMatching(/^no dumps yet/),
+    });
+    expect(await kraftwerk('dumps', '--destroyed')).toMatchObject({ code: 0, stderr: 'no dumps of destroyed sites\n' });
   });
 
   it('which of several targets is asked, with what can be typed instead', async () => {
