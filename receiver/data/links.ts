@@ -171,8 +171,10 @@ async function makeLinks(
     })) as LinkResult;
     made.push({ node, services: result.made });
   });
-  note([...touched]);
-  await forgetOthers();
+  const left = before.filter((name) => !names.includes(name) && nodes.has(name));
+  note([...touched, ...left]);
+  // A load has its visitors wait, and one that has left may be lost: the next deploy asks it.
+  if (asked === null) note([...touched, ...(await forgetOthers(left))]);
   for (const home of new Set(all.map((one) => one.home))) tell(home);
 
   function guestsOf(home: Node): { key: string; sockets: string[] }[] {
@@ -191,20 +193,21 @@ async function makeLinks(
       journal.data.setLinkedNodes(target, wanted);
   }
 
-  /** Nodes that have left the environment have nothing of it any more. */
-  async function forgetOthers(): Promise<void> {
-    for (const name of before.filter((one) => !names.includes(one))) {
-      const node = nodes.get(name);
-      if (node === undefined) continue;
+  /** Nodes that have left the environment have nothing of it any more. @returns those that could not be asked */
+  async function forgetOthers(left: readonly string[]): Promise<string[]> {
+    const failed = left.map(async (name): Promise<string[]> => {
+      const node = nodes.get(name) as Node;
       try {
         await node.request({ op: 'link-key', instance, linked: [] }, limit);
         if (!touched.has(name)) await node.request({ op: 'link-accept', instance, guests: [], port: false }, limit);
+        return [];
       } catch (error) {
         const why = error instanceof Error ? error.message : String(error);
-        note([...touched, name]);
         emit({ event: 'warning', message: `${name} has left the environment, and may still have its links: ${why}` });
+        return [name];
       }
-    }
+    });
+    return (await Promise.all(failed)).flat();
   }
 
   function tell(home: Node): void {
