@@ -104,7 +104,7 @@ export async function loadDump(services: DataServices, order: LoadOrder, audienc
   }
   services.journal.data.setOperationPhase(id, 'done');
   services.failpoint('load.done');
-  if (!detail.wasInMaintenance) await leaveMaintenance(services, target);
+  await openAgain(services, target, detail);
   services.log('load.done', { target: targetName(target), dump, by, backup });
   const loaded = { backup, services: places.flatMap((place) => place.services), ms: services.nowMs() - begin };
   const rest = removeOld(services, { id, target, detail }, { ...going, emit: () => undefined });
@@ -156,7 +156,7 @@ export async function settleLoad(
 ): Promise<'finished' | 'taken back'> {
   const going: Going = { ...operation, detail: operation.detail as LoadDetail };
   if (operation.phase === 'done') {
-    if (!going.detail.wasInMaintenance) await leaveMaintenance(services, operation.target);
+    await openAgain(services, operation.target, going.detail);
     await removeOld(services, going, audience);
     return 'finished';
   }
@@ -203,7 +203,7 @@ async function goBack(services: DataServices, going: Going & { swapped: boolean 
   await step(services, { target, dump: null }, sites, 'back', audience);
   if (!swapped) return;
   if (!detail.wasStopped) await start(services, target, audience);
-  if (!detail.wasInMaintenance) await leaveMaintenance(services, target);
+  await openAgain(services, target, detail);
 }
 
 interface SiteAt extends Place {
@@ -308,6 +308,10 @@ async function step(
 async function quiesce(services: DataServices, target: Target, detail: LoadDetail, audience: Audience): Promise<void> {
   if (!detail.wasInMaintenance) await putInMaintenance(services, target);
   if (!detail.wasStopped) await running(services, target, 'stop', null, audience);
+}
+
+async function openAgain(services: DataServices, target: Target, { wasInMaintenance }: LoadDetail): Promise<void> {
+  if (!wasInMaintenance) await leaveMaintenance(services, target);
 }
 
 async function start(services: DataServices, target: Target, audience: Audience): Promise<void> {
