@@ -33,7 +33,11 @@ export interface MadeDump {
 }
 
 /** Nobody makes two dumps of a target at a time: its lock is held. So the last second is enough to tell them apart. */
-const lastNames = new Map<string, string>();
+const lastSeconds = new Map<string, number>();
+/** A receiver that was killed a moment ago may have made one in this very second. */
+const FIRST_SECOND = Math.floor(Date.now() / 1_000);
+/** A clock that was set back by more is believed. */
+const SET_BACK_S = 10;
 
 /**
  * The caller holds the target's lock.
@@ -86,10 +90,11 @@ export function sumBytes(parts: MadeDump['parts']): number {
 /** What a new dump of `PROJECT/ENV` is called. The caller holds the target's lock. */
 export async function nextName({ nowMs }: Pick<DataServices, 'nowMs'>, target: string): Promise<DumpName> {
   for (;;) {
-    const name = new Date(nowMs()).toISOString().slice(0, 19);
-    if (name > (lastNames.get(target) ?? '')) {
-      lastNames.set(target, name);
-      return name as DumpName;
+    const second = Math.floor(nowMs() / 1_000);
+    const last = lastSeconds.get(target) ?? FIRST_SECOND;
+    if (second > last || second < last - SET_BACK_S) {
+      lastSeconds.set(target, second);
+      return new Date(second * 1_000).toISOString().slice(0, 19) as DumpName;
     }
     await new Promise((resolve) => setTimeout(resolve, 1_000 - (nowMs() % 1_000)));
   }
