@@ -36,6 +36,8 @@ export interface CommandContext {
   identity: Identity;
   /** Resolved and allowed; null for commands about no single project. */
   target: Target | null;
+  /** As they were typed, behind the command's name. */
+  words: readonly string[];
   /** The words that are neither options nor the target. */
   args: string[];
   options: Readonly<Record<string, OptionValue>>;

@@ -18,10 +18,14 @@ export async function confirmName(context: CommandContext, command: Command, nam
   });
 }
 
-async function ask({ pty, signal, stderr, stdin }: CommandContext, command: Command, name: string): Promise<string> {
+async function ask(
+  { pty, signal, stderr, stdin, words }: CommandContext,
+  command: Command,
+  name: string,
+): Promise<string> {
   if (pty === null) {
     throw new KraftwerkError('confirm.refused', `${command.name}: nothing done: not confirmed`, {
-      hint: `ssh kraftwerk@HOST ${command.name} ${quoteWord(name)} --confirm ${quoteWord(name)}`,
+      hint: ['ssh kraftwerk@HOST', ...[command.name, ...words, '--confirm', name].map(quoteWord)].join(' '),
       exit: 'usage',
     });
   }

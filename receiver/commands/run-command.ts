@@ -34,7 +34,7 @@ export async function runCommand(
   try {
     const command = findCommand(COMMANDS, name);
     const { options, positionals } = parseCommandArgs(command, args);
-    const base = { ...session, options, json: options.json === true, receiver, commands: COMMANDS };
+    const base = { ...session, words: args, options, json: options.json === true, receiver, commands: COMMANDS };
     if (options.help === true) return await help.run({ ...base, target: null, args: [command.name] });
     const { withoutTarget } = command;
     const all = withoutTarget && options[withoutTarget.option] === true && positionals.length === 0;

@@ -180,7 +180,16 @@ describe('sync-services', () => {
     const before = live.digest();
     expect(await receiver.ssh('sync-services', 'blog/stage', 'blog/live')).toMatchObject({
       code: 2,
-      stderr: expect.stringContaining('live is protected') as string,
+      stderr:
+        'the data of blog/live is about to be replaced: live is protected\n' +
+        'error: sync-services: nothing done: not confirmed\n' +
+        'hint: ssh kraftwerk@HOST sync-services blog/stage blog/live --confirm blog/live\n',
+    });
+    expect(await receiver.ssh('rollback', 'blog/live', '--with-data')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining(
+        'hint: ssh kraftwerk@HOST rollback blog/live --with-data --confirm blog/live\n',
+      ) as string,
     });
     expect(live.digest()).toBe(before);
     await good('sync-services', 'blog/stage', 'blog/live', '--confirm', 'blog/live');
