@@ -1,13 +1,6 @@
 // kraftwerk.yaml: text + environment -> Manifest, or every error with its line. Pure.
 // Long because: all that is read out of the one file, and what may be wrong with it, is on one page.
-import {
-  type AbsolutePath,
-  type EnvironmentName,
-  KraftwerkError,
-  type ProjectName,
-  type ServiceName,
-  type TreePath,
-} from '../node-agent/protocol.ts';
+import type { AbsolutePath, EnvironmentName, ProjectName, ServiceName, TreePath } from '../node-agent/protocol.ts';
 import { expandDomainPattern, findHostnameProblem } from './hostname.ts';
 import { buildManifestSchema, type KnownServices, normaliseTreePath, type Section } from './manifest-schema.ts';
 import { NODE_OPTION, type Options } from './service-schema.ts';
@@ -307,21 +300,4 @@ function resolveServices(
       const { [NODE_OPTION]: node, ...options } = given ?? {};
       return { name: name as ServiceName, options, ...(typeof node === 'string' && { node }) };
     });
-}
-
-/** The error for a tree without a kraftwerk.yaml; `paths` are the tree's files. */
-export function missingManifest(paths: Iterable<string>): KraftwerkError {
-  const near = [...paths]
-    .filter((path) => /(?:^|\/)\.?kraftwerk\.ya?ml$/i.test(path))
-    .sort((a, b) => a.length - b.length)[0];
-  const hint =
-    near === undefined
-      ? ['a minimal one, in the root of the project:', '  domain: www.example.com', '  wsgi: app:app']
-      : [`it has to stand in the root under this name: git mv ${near} ${MANIFEST_FILE}`];
-  const found = near === undefined ? '' : `, found ${near}`;
-  return new KraftwerkError('manifest.missing', `${MANIFEST_FILE}: missing in the root of the project${found}`, {
-    hint,
-    exit: 'config',
-    reason: `${MANIFEST_FILE} is missing`,
-  });
 }

@@ -8,13 +8,14 @@ import { type DomainClaims, nodesWithDomain } from './deploy/domains.ts';
 import { describeChanges, planRelease, type ReleaseSpec } from './deploy/plan.ts';
 import { tellDeploy } from './deploy/tell.ts';
 import { type Artifact, packArtifact } from './git/artifact.ts';
-import type { ObjectReader } from './git/object-reader.ts';
+import type { GitObject, ObjectReader } from './git/object-reader.ts';
 import type { ProcReceive, RefUpdate, RefVerdict } from './git/proc-receive.ts';
 import { openRepository } from './git/repository.ts';
-import { assertPlainTree, createTreeReader, describeCommit, listTree, readBlob } from './git/tree.ts';
+import { assertPlainTree, createTreeReader, describeCommit, listTree, type TreeEntry } from './git/tree.ts';
 import type { Journal } from './journal.ts';
 import { knownServices } from './known-services.ts';
-import { MANIFEST_FILE, missingManifest, parseManifest } from './manifest.ts';
+import { MANIFEST_FILE, parseManifest } from './manifest.ts';
+import { type ManifestEntry, readManifestText } from './manifest-file.ts';
 import { decideRefs, type PushOption, parsePushOptions } from './push-policy.ts';
 import { type Target, targetName } from './target.ts';
 import type { Templates } from './templates.ts';
@@ -200,13 +201,12 @@ export async function readCommit(
   const { target, environment, objects } = context;
   const { path } = openRepository(services.data, target);
   const packing = packArtifact(services.data, path, commit, context.signal);
-  const reading = readBlob(objects, `${commit}:${MANIFEST_FILE}`);
+  const reading = objects.read(`${commit}:${MANIFEST_FILE}`);
   for (const started of [packing, reading]) started.catch(() => undefined);
   const entries = await listTree(path, commit);
   assertPlainTree(entries);
   const tree = createTreeReader(objects, entries);
-  const text = tree.files.has(MANIFEST_FILE) ? await reading : null;
-  if (text === null) throw missingManifest(tree.files);
+  const text = readManifestText(describeManifest(entries, await reading), tree.files);
   const manifest = parseManifest(text, {
     project: target.project,
     environment: environment.name,
@@ -220,4 +220,11 @@ export async function readCommit(
   const spec = planRelease(manifest, wsgi, tree.files, generation);
   const configMs = services.nowMs() - begin;
   return { spec, artifact: await packing, configMs };
+}
+
+function describeManifest(entries: readonly TreeEntry[], object: GitObject | null): ManifestEntry {
+  const entry = entries.find(({ path }) => path === MANIFEST_FILE);
+  if (entry === undefined) return { kind: object?.type === 'tree' ? 'folder' : 'none' };
+  if (entry.mode === '120000') return { kind: 'link' };
+  return { kind: 'file', size: entry.size, content: object?.content ?? Buffer.alloc(0) };
 }

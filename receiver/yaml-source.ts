@@ -71,6 +71,26 @@ export interface YamlSource {
   has(path: Path): boolean;
 }
 
+/**
+ * The text of a file of `size` bytes; nobody needs to hand over more of it than MAX_YAML_BYTES.
+ * @throws YamlError where it is too large, or not UTF-8 (YAML 1.2.2, 5.2: UTF-16 and UTF-32 are allowed there, by nobody here)
+ */
+export function decodeYaml(content: Buffer, size: number, options: Pick<YamlOptions, 'file' | 'code'>): string {
+  assertSize(size, options);
+  const text = content.toString('utf8');
+  const again = Buffer.from(text);
+  const at = content.findIndex((byte, index) => byte !== again[index]);
+  if (at === -1) return text;
+  const place = placer(text)(content.subarray(0, at).toString('utf8').length);
+  const byte = `0x${content[at]?.toString(16).padStart(2, '0')}`;
+  throw new YamlError(
+    options.code,
+    options.file,
+    [{ ...place, message: `expected UTF-8, got the byte ${byte}` }],
+    ['save it as UTF-8 (from Latin-1: iconv -f latin1 -t utf8 FILE > NEW)'],
+  );
+}
+
 /** An empty file, or one of comments alone, is an empty mapping. @throws YamlError with the code of `options` */
 export function parseYaml(input: string, options: YamlOptions): YamlSource {
   // The mark would move every column of the first line.
@@ -78,9 +98,7 @@ export function parseYaml(input: string, options: YamlOptions): YamlSource {
   const fail = (problems: readonly Problem[]): never => {
     throw new YamlError(options.code, options.file, problems);
   };
-  const bytes = Buffer.byteLength(text);
-  if (bytes > MAX_YAML_BYTES)
-    fail([{ line: 1, column: 1, message: `at most ${MAX_YAML_BYTES} bytes are allowed, got ${bytes}` }]);
+  assertSize(Buffer.byteLength(text), options);
 
   const placeOf = placer(text);
   const { root, problems } = buildTree(text, placeOf, options, fail);
@@ -105,6 +123,12 @@ export function parseYaml(input: string, options: YamlOptions): YamlSource {
     valuePlace: (path) => placeOf(find(path).node?.start ?? 0),
     has: (path) => find(path).depth === path.length,
   };
+}
+
+function assertSize(bytes: number, { file, code }: Pick<YamlOptions, 'file' | 'code'>): void {
+  if (bytes <= MAX_YAML_BYTES) return;
+  const message = `at most ${MAX_YAML_BYTES} bytes are allowed, got ${bytes}`;
+  throw new YamlError(code, file, [{ line: 1, column: 1, message }]);
 }
 
 type Fail = (problems: readonly Problem[]) => never;

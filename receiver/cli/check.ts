@@ -1,5 +1,5 @@
 // kraftwerk check: validates a project's kraftwerk.yaml as the receiver would, on the working tree.
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import {
   type EnvironmentName,
@@ -12,7 +12,8 @@ import {
 import { checkTree } from '../check-tree.ts';
 import { readSurroundings } from '../config.ts';
 import { knownServices } from '../known-services.ts';
-import { MANIFEST_FILE, type ManifestContext, missingManifest, parseManifest } from '../manifest.ts';
+import { MANIFEST_FILE, type ManifestContext, parseManifest } from '../manifest.ts';
+import { type ManifestEntry, readManifestText } from '../manifest-file.ts';
 import { escapeForTerminal } from '../print-table.ts';
 import { createTemplates } from '../templates.ts';
 import { detectWsgi, type SourceTree } from '../wsgi.ts';
@@ -70,7 +71,7 @@ export async function checkProject(
   const tree = readTree(folder);
   const services = knownServices(createTemplates({ configured: [] }));
   try {
-    const text = readManifest(file, tree);
+    const text = readManifestText(describeManifest(file), tree.files);
     const named = listEnvironments(text);
     const selected = chosen === undefined ? (named.length > 0 ? named : ['default' as EnvironmentName]) : [chosen];
     for (const environment of selected) {
@@ -140,12 +141,14 @@ function chooseProject(named: string | undefined, folder: string): ProjectName {
   return (PROJECT_PATTERN.test(name) ? name : 'project') as ProjectName;
 }
 
-function readManifest(file: string, tree: SourceTree): string {
-  const stat = statSync(file, { throwIfNoEntry: false });
-  if (stat === undefined) throw missingManifest(tree.files);
-  // More is refused anyway, by the parser and in its words.
-  const bytes = readFileSync(file).subarray(0, MAX_YAML_BYTES + 1);
-  return bytes.toString('utf8');
+/** A link is one here too: it is pushed as such. */
+function describeManifest(file: string): ManifestEntry {
+  const stat = lstatSync(file, { throwIfNoEntry: false });
+  if (stat === undefined) return { kind: 'none' };
+  if (stat.isSymbolicLink()) return { kind: 'link' };
+  if (stat.isDirectory()) return { kind: 'folder' };
+  const content = stat.size > MAX_YAML_BYTES ? Buffer.alloc(0) : readFileSync(file);
+  return { kind: 'file', size: stat.size, content };
 }
 
 /** The names under `environments:`, right or wrong; the manifest's own parser judges the rest. */

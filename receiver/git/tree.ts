@@ -99,12 +99,6 @@ export function assertPlainTree(entries: readonly TreeEntry[]): void {
   });
 }
 
-/** The text of a blob, named by its id or as COMMIT:PATH; null for what is missing or too large. */
-export async function readBlob(objects: ObjectReader, name: string): Promise<string | null> {
-  const object = await objects.read(name);
-  return object?.type === 'blob' ? (object.content?.toString('utf8') ?? null) : null;
-}
-
 /** What the commit that `id` names, through a tag or not, is about. @throws KraftwerkError `git.failed` */
 export async function describeCommit(
   objects: ObjectReader,
@@ -138,7 +132,7 @@ export function createTreeReader(objects: ObjectReader, entries: readonly TreeEn
     async read(path: string): Promise<string | null> {
       const entry = byPath.get(path);
       if (entry === undefined || !entry.mode.startsWith('100')) return null;
-      return readBlob(objects, entry.id);
+      return (await objects.read(entry.id))?.content?.toString('utf8') ?? null;
     },
   };
 }

@@ -10,7 +10,7 @@ import { type Outcome, outcome, type TestKey } from './ssh.ts';
 const FIXTURES = fileURLToPath(new URL('../fixtures/sites', import.meta.url));
 
 /** Path -> text; null removes the file. */
-export type Files = Record<string, string | null>;
+export type Files = Record<string, string | Buffer | null>;
 
 export interface PushResult {
   code: number;

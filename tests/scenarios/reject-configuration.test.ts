@@ -1,4 +1,6 @@
 // A kraftwerk.yaml that cannot be deployed: all that is wrong is named, nothing that serves is touched.
+import { symlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createPusher } from '../actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
@@ -22,6 +24,26 @@ describe('a push is refused', () => {
       { 'kraftwerk.yaml': null },
       { rejected: 'kraftwerk.yaml is missing', error: 'kraftwerk.yaml: missing in the root of the project' },
     ));
+
+  it('with a link or a folder of this name, with too large a file, and with one in Latin-1', async () => {
+    const notAFile = { rejected: 'kraftwerk.yaml is not a file' };
+    await alice.breaks(
+      { 'kraftwerk.yaml': null, 'kraftwerk.yaml/wsgi': '' },
+      { ...notAFile, error: 'kraftwerk.yaml: expected a file, got a folder' },
+    );
+    alice.write({ 'kraftwerk.yaml': null });
+    symlinkSync('app.py', join(alice.work, 'kraftwerk.yaml'));
+    await alice.breaks({}, { ...notAFile, error: 'kraftwerk.yaml: expected a file, got a link' });
+    const bad = { rejected: 'kraftwerk.yaml has an error' };
+    await alice.breaks(
+      { 'kraftwerk.yaml': `${QUICK}#${'x'.repeat(3_000_000)}\n` },
+      { ...bad, error: `kraftwerk.yaml:1:1 at most 65536 bytes are allowed, got ${3_000_002 + QUICK.length}` },
+    );
+    await alice.breaks(
+      { 'kraftwerk.yaml': Buffer.from(`# Gr\xf6\xdfe\n${QUICK}`, 'latin1') },
+      { ...bad, error: 'kraftwerk.yaml:1:5 expected UTF-8, got the byte 0xf6' },
+    );
+  });
 
   it('with a kraftwerk.yaml that is no YAML', () =>
     alice.breaks(

@@ -1,5 +1,5 @@
 // kraftwerk check: the working tree as the receiver would see it.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -71,4 +71,19 @@ test('no file, or another name', async () => {
   expect((await check({ 'kraftwerk.yml': '' })).hints).toEqual([
     'it has to stand in the root under this name: git mv kraftwerk.yml kraftwerk.yaml',
   ]);
+});
+
+test('a link, a folder, Latin-1, or far too much instead of the file', async () => {
+  symlinkSync('elsewhere.yaml', path.join(folder, 'kraftwerk.yaml'));
+  expect((await check({ 'elsewhere.yaml': 'wsgi: app\n', ...APP })).errors).toEqual([
+    'kraftwerk.yaml: expected a file, got a link',
+  ]);
+  rmSync(path.join(folder, 'kraftwerk.yaml'));
+  expect((await check({ 'kraftwerk.yaml': '#'.repeat(70_000) })).errors).toEqual([
+    'kraftwerk.yaml:1:1 at most 65536 bytes are allowed, got 70000',
+  ]);
+  writeFileSync(path.join(folder, 'kraftwerk.yaml'), Buffer.from('# gr\xf6\xdfe\n', 'latin1'));
+  expect((await check({})).errors).toEqual(['kraftwerk.yaml:1:5 expected UTF-8, got the byte 0xf6']);
+  rmSync(path.join(folder, 'kraftwerk.yaml'));
+  expect((await check({ 'kraftwerk.yaml/x': '' })).errors).toEqual(['kraftwerk.yaml: expected a file, got a folder']);
 });

@@ -3,8 +3,9 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import type { EnvironmentName, ProjectName, ServiceName } from '../../node-agent/protocol.ts';
-import { type Manifest, type ManifestContext, missingManifest, parseManifest } from '../../receiver/manifest.ts';
+import { type EnvironmentName, KraftwerkError, type ProjectName, type ServiceName } from '../../node-agent/protocol.ts';
+import { type Manifest, type ManifestContext, parseManifest } from '../../receiver/manifest.ts';
+import { readManifestText } from '../../receiver/manifest-file.ts';
 import { anyOptions } from '../../receiver/manifest-schema.ts';
 import { renderSkeleton } from '../../receiver/skeleton.ts';
 import { YamlError } from '../../receiver/yaml-source.ts';
@@ -260,7 +261,15 @@ test('no domain and no pattern', () => {
 });
 
 test('a missing file is answered with a minimal one, or with its other name', () => {
-  const bare = missingManifest(['app.py']);
+  const missing = (paths: string[]): KraftwerkError => {
+    try {
+      throw new Error(readManifestText({ kind: 'none' }, paths));
+    } catch (error) {
+      if (error instanceof KraftwerkError) return error;
+      throw error;
+    }
+  };
+  const bare = missing(['app.py']);
   expect([bare.code, bare.message, bare.exit, ...bare.hints]).toEqual([
     'manifest.missing',
     'kraftwerk.yaml: missing in the root of the project',
@@ -269,7 +278,7 @@ test('a missing file is answered with a minimal one, or with its other name', ()
     '  domain: www.example.com',
     '  wsgi: app:app',
   ]);
-  const near = missingManifest(['sub/kraftwerk.yaml', 'kraftwerk.yml']);
+  const near = missing(['sub/kraftwerk.yaml', 'kraftwerk.yml']);
   expect([near.message, ...near.hints]).toEqual([
     'kraftwerk.yaml: missing in the root of the project, found kraftwerk.yml',
     'it has to stand in the root under this name: git mv kraftwerk.yml kraftwerk.yaml',

@@ -1,12 +1,14 @@
 // YAML as we read it: places, source texts, and what YAML allows and we do not.
 import { expect, test } from 'vitest';
-import { parseYaml, YamlError } from '../../receiver/yaml-source.ts';
+import { decodeYaml, parseYaml, YamlError } from '../../receiver/yaml-source.ts';
 
 const options = { file: 'kraftwerk.yaml', code: 'manifest.invalid' };
 
-function errorsOf(text: string): string[] {
+const errorsOf = (text: string): string[] => errorsOfRun(() => parseYaml(text, options));
+
+function errorsOfRun(run: () => unknown): string[] {
   try {
-    parseYaml(text, options);
+    run();
   } catch (error) {
     if (error instanceof YamlError) return [error.message, ...error.lines];
     throw error;
@@ -70,6 +72,20 @@ test.each([
   ],
 ])('%s is refused', (_, text, errors) => {
   expect(errorsOf(text)).toEqual(errors);
+});
+
+test('bytes that are not UTF-8 have their place, whatever stands before them', () => {
+  const decode = (content: Buffer, size = content.length) => errorsOfRun(() => decodeYaml(content, size, options));
+  const latin1 = (text: string) => Buffer.from(text, 'latin1');
+  expect(decode(Buffer.from('# größe \uFFFD €\r\na: "é"\n'))).toEqual([]);
+  expect(decode(latin1('a: 1\n# gr\xf6\xdfe\n'))).toEqual(['kraftwerk.yaml:2:5 expected UTF-8, got the byte 0xf6']);
+  expect(decode(Buffer.concat([Buffer.from('€: "é'), latin1('\xe9"\n')]))).toEqual([
+    'kraftwerk.yaml:1:6 expected UTF-8, got the byte 0xe9',
+  ]);
+  expect(decode(latin1('\xff\xfea\0'))).toEqual(['kraftwerk.yaml:1:1 expected UTF-8, got the byte 0xff']);
+  expect(decode(Buffer.alloc(0), 30_000_000)).toEqual([
+    'kraftwerk.yaml:1:1 at most 65536 bytes are allowed, got 30000000',
+  ]);
 });
 
 test('one error carries all problems, in their order', () => {
