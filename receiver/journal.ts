@@ -84,14 +84,18 @@ CREATE INDEX IF NOT EXISTS deploys_by_target ON deploys (project, environment, r
 CREATE INDEX IF NOT EXISTS deploys_open ON deploys (phase) WHERE phase NOT IN ('done', 'failed');
 CREATE TABLE IF NOT EXISTS keys (
   name TEXT PRIMARY KEY, role TEXT NOT NULL, targets TEXT NOT NULL, line TEXT NOT NULL, fingerprint TEXT NOT NULL UNIQUE,
-  added_at TEXT NOT NULL, added_by TEXT NOT NULL, last_used_at TEXT
+  added_at TEXT NOT NULL, added_by TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS key_uses (fingerprint TEXT PRIMARY KEY, last_used_at TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS tokens (
   id TEXT PRIMARY KEY, sha256 TEXT NOT NULL, fingerprint TEXT NOT NULL, created_at TEXT NOT NULL, expires_at TEXT NOT NULL, last_used_at TEXT
 ) STRICT;
 CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY, at TEXT NOT NULL, key TEXT NOT NULL, action TEXT NOT NULL, target TEXT, detail TEXT) STRICT;
 `;
-const SCHEMA_VERSION = 2;
+const SCHEMA_VERSION = 3;
+/** Schema 2 had the last use beside the key, and none for the configuration's keys. */
+const FROM_2 =
+  'INSERT OR IGNORE INTO key_uses SELECT fingerprint, last_used_at FROM keys WHERE last_used_at IS NOT NULL;';
 /** Deploys whose transcripts are kept per target. */
 const KEPT_DEPLOYS = 200;
 const KEPT_AUDIT = 100_000;
@@ -127,6 +131,7 @@ export function openJournal(file: string, now: () => Date) {
   }
   db.exec(SCHEMA);
   db.exec(DATA_SCHEMA);
+  if (version === 2) db.exec(FROM_2);
   db.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
 
   const time = (): string => now().toISOString();
@@ -186,12 +191,15 @@ export function openJournal(file: string, now: () => Date) {
       }),
     touch: (fingerprint) => {
       run(
-        'UPDATE keys SET last_used_at = ? WHERE fingerprint = ? AND (last_used_at IS NULL OR last_used_at < ?)',
-        time(),
+        `INSERT INTO key_uses VALUES (?, ?)
+          ON CONFLICT DO UPDATE SET last_used_at = excluded.last_used_at WHERE last_used_at < ?`,
         fingerprint,
+        time(),
         hourAgo(),
       );
     },
+    lastUsed: (fingerprint) =>
+      maybe(one('SELECT last_used_at FROM key_uses WHERE fingerprint = ?', fingerprint)?.last_used_at),
   };
 
   const tokens: TokenStore = {
@@ -503,7 +511,6 @@ function readKey(row: Row): StoredKey {
     fingerprint: text(row.fingerprint),
     addedAt: text(row.added_at),
     addedBy: text(row.added_by),
-    lastUsedAt: maybe(row.last_used_at),
   };
 }
 

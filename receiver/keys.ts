@@ -41,7 +41,6 @@ export interface StoredKey {
   /** ISO 8601. */
   addedAt: string;
   addedBy: string;
-  lastUsedAt: string | null;
 }
 
 export interface KeyStore {
@@ -49,7 +48,10 @@ export interface KeyStore {
   find(fingerprint: string): StoredKey | undefined;
   add(key: StoredKey): void;
   remove(name: string): boolean;
+  /** A key of the configuration, too. */
   touch(fingerprint: string): void;
+  /** ISO 8601, to the hour; null: not yet. */
+  lastUsed(fingerprint: string): string | null;
 }
 
 export function fingerprintOf(blob: Buffer): string {
@@ -260,7 +262,6 @@ function toAdminKey(key: PublicKey, taken: readonly string[]): StoredKey {
     fingerprint,
     addedAt: '',
     addedBy: 'configuration',
-    lastUsedAt: null,
   };
 }
 

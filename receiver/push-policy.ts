@@ -59,7 +59,8 @@ export function decideRefs(
       return reject(
         'branches are not deleted here',
         `${name}: deleting a branch would leave ${targetName(target)} without the code that serves`,
-        `to take the project down: ssh kraftwerk@HOST stop ${targetName(target)}`,
+        `to take the site down: ssh kraftwerk@HOST stop ${targetName(target)}`,
+        `to remove it with all that it has: ssh kraftwerk@HOST destroy ${targetName(target)}`,
       );
     }
     if (branches.length > 1)

@@ -65,7 +65,6 @@ export const keysAdd: Command = {
       fingerprint: key.fingerprint,
       addedAt: new Date().toISOString(),
       addedBy: context.identity.name,
-      lastUsedAt: null,
     });
     const where = grants === 'all' ? 'all targets' : grants.join(', ');
     context.stderr.write(`success: ${name} may come in: ${role}, ${where}, ${key.fingerprint}\n`);

@@ -20,7 +20,10 @@ export const keys: Command = {
       .all()
       .filter(({ fingerprint }) => !configured.some((key) => key.fingerprint === fingerprint))
       .map((key) => ({ ...key, source: 'keys:add' }));
-    const all = [...configured, ...stored];
+    const all = [...configured, ...stored].map((key) => ({
+      ...key,
+      lastUsedAt: receiver.keys.lastUsed(key.fingerprint),
+    }));
     if (json) printJson(stdout, all.map(toJson));
     else {
       const rows = all.map((key) => [
@@ -53,7 +56,7 @@ function toJson({
   addedBy,
   lastUsedAt,
   source,
-}: StoredKey & { source: string }): object {
+}: StoredKey & { source: string; lastUsedAt: string | null }): object {
   const type = line.split(' ')[0];
   return { name, role, targets, fingerprint, type, addedAt: addedAt || null, addedBy, lastUsedAt, source };
 }

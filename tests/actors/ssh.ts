@@ -27,6 +27,7 @@ export interface LoggedEvent {
 
 export function memoryKeyStore(): KeyStore {
   const keys: StoredKey[] = [];
+  const uses = new Map<string, string>();
   const find = (fingerprint: string): StoredKey | undefined => keys.find((key) => key.fingerprint === fingerprint);
   return {
     all: () => [...keys],
@@ -37,10 +38,8 @@ export function memoryKeyStore(): KeyStore {
       if (at >= 0) keys.splice(at, 1);
       return at >= 0;
     },
-    touch(fingerprint) {
-      const key = find(fingerprint);
-      if (key !== undefined) key.lastUsedAt = new Date().toISOString();
-    },
+    touch: (fingerprint) => void uses.set(fingerprint, new Date().toISOString()),
+    lastUsed: (fingerprint) => uses.get(fingerprint) ?? null,
   };
 }
 

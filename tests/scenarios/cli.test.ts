@@ -116,7 +116,9 @@ describe('in a project', () => {
     await waitFor('the question', () => said.includes('Type ci to go on: '));
     terminal.stdin.write('ci\r');
     expect(await once(terminal, 'close')).toEqual([0, null]);
-    expect((await kraftwerk('keys')).stdout).not.toMatch(/^ci /m);
+    const left = await kraftwerk('keys');
+    expect(left.stdout).not.toMatch(/^ci /m);
+    expect(left.stdout).toMatch(/ configuration +20[0-9-]{8}$/m);
   });
 
   it('logs are followed until Ctrl-C, and no ssh stays behind', async () => {

@@ -108,7 +108,6 @@ describe('tokens', () => {
     line: '',
     addedAt: '',
     addedBy: '',
-    lastUsedAt: null,
   });
 
   it('are kept as what they cannot be made of again', () => {

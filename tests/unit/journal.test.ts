@@ -3,10 +3,12 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { CommitId, Sha256 } from '../../node-agent/protocol.ts';
 import type { ReleaseSpec } from '../../receiver/deploy/plan.ts';
 import { type Journal, openJournal } from '../../receiver/journal.ts';
+import type { StoredKey } from '../../receiver/keys.ts';
 import type { Target } from '../../receiver/target.ts';
 
 const TARGET = { project: 'blog', environment: 'live' } as Target;
@@ -44,6 +46,34 @@ function finish(release: number): void {
   });
   journal.finishDeploy({ id, target: TARGET, release, ref: 'refs/heads/master' }, 'here');
 }
+
+it('when a key was used last is kept to the hour, whoever let the key in, and carried over from schema 2', () => {
+  let at = '2026-11-22T10:20:30.000Z';
+  const reopen = (change = ''): Journal => {
+    journal.close();
+    const db = new DatabaseSync(join(folder, 'journal.db'));
+    db.exec(change);
+    db.close();
+    return openJournal(join(folder, 'journal.db'), () => new Date(at));
+  };
+  journal = reopen();
+  expect(journal.keys.lastUsed('SHA256:a')).toBeNull();
+  const used = ['2026-11-22T10:20:30.000Z', '2026-11-22T11:20:29.000Z', '2026-11-22T11:20:31.000Z'].map((time) => {
+    at = time;
+    journal.keys.touch('SHA256:a');
+    return journal.keys.lastUsed('SHA256:a');
+  });
+  expect(used).toEqual(['2026-11-22T10:20:30.000Z', '2026-11-22T10:20:30.000Z', '2026-11-22T11:20:31.000Z']);
+
+  journal = reopen(`
+    DROP TABLE key_uses; ALTER TABLE keys ADD COLUMN last_used_at TEXT; PRAGMA user_version = 2;
+    INSERT INTO keys VALUES ('bob', 'read', '"all"', 'l', 'SHA256:b', '', '', '2026-11-01'), ('eve', 'read', '"all"', 'l', 'SHA256:e', '', '', NULL);
+  `);
+  expect(['SHA256:a', 'SHA256:b', 'SHA256:e'].map(journal.keys.lastUsed)).toEqual([null, '2026-11-01', null]);
+  const { line, name } = journal.keys.all()[0] as StoredKey;
+  journal.keys.add({ ...(journal.keys.find('SHA256:b') as StoredKey), name: 'new', fingerprint: 'SHA256:n' });
+  expect({ line, name, all: journal.keys.all().length }).toEqual({ line: 'l', name: 'bob', all: 3 });
+});
 
 it('numbers only rise, and a failed deploy uses its own up', () => {
   expect(journal.nextRelease(TARGET)).toBe(1);

@@ -186,6 +186,7 @@ describe('buildKeyring', () => {
     add: () => {},
     remove: () => false,
     touch: () => {},
+    lastUsed: () => null,
   });
 
   it('puts the configuration before the store', () => {
@@ -200,7 +201,6 @@ describe('buildKeyring', () => {
       fingerprint: key.fingerprint,
       addedAt: '2026-11-22T10:00:00.000Z',
       addedBy: 'admin',
-      lastUsedAt: null,
     });
     const bare = nameless.line.split(' ').slice(0, 2).join(' ');
     const ring = buildKeyring([admin.line, bare, bare], store([stored('bob', bob), stored('twice', admin)]));

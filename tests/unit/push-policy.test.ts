@@ -26,7 +26,9 @@ describe('refs', () => {
     [
       [update('refs/heads/master', ZERO)],
       null,
-      ['branches are not deleted here | to take the project down: ssh kraftwerk@HOST stop blog/live'],
+      [
+        'branches are not deleted here | to take the site down: ssh kraftwerk@HOST stop blog/live | to remove it with all that it has: ssh kraftwerk@HOST destroy blog/live',
+      ],
     ],
     [
       [update('refs/heads/master'), update('refs/heads/main')],
