@@ -17,6 +17,8 @@ export interface Asked {
   command: string;
   /** All words behind `kraftwerk`, without --remote. */
   words: readonly string[];
+  /** Those that are neither options nor a program's. */
+  positionals: readonly string[];
   /** --remote */
   remote: string | null;
   /** Does the command take a target? */
@@ -47,7 +49,7 @@ export function kraftwerkRemotes(remotes: readonly GitRemote[]): KraftwerkRemote
   return own.filter((remote) => seen.get(place(remote)) === remote);
 }
 
-/** @throws KraftwerkError `remote.unknown`, `remote.unusable`, `remote.none`, `remote.ambiguous` */
+/** @throws KraftwerkError `remote.unknown`, `remote.unusable`, `remote.none`, `remote.ambiguous`, `remote.not_a_target` */
 export function chooseRemote(asked: Asked, remotes: readonly GitRemote[]): Chosen {
   const { given, remote, takesTarget } = asked;
   const wants = takesTarget && given === null;
@@ -59,6 +61,7 @@ export function chooseRemote(asked: Asked, remotes: readonly GitRemote[]): Chose
   const own = kraftwerkRemotes(remotes);
   const [first] = own;
   if (first === undefined) throw noRemote(asked, remotes);
+  if (takesTarget) assertTarget(asked, own);
   if (wants) {
     if (own.length > 1) throw ambiguous(asked, 'target', own);
     return { address: first.address, target: formatTarget(first.target) };
@@ -143,6 +146,23 @@ function ambiguous(asked: Asked, what: 'target' | 'receiver', choices: readonly 
 
 function list(choices: readonly KraftwerkRemote[]): string[] {
   return choices.map(({ address, name, target }) => `  ${name}: ${formatTarget(target)} on ${formatHost(address)}`);
+}
+
+/** Who has the remotes `stage` and `live` may well type `dump live`. */
+function assertTarget({ command, words, positionals }: Asked, own: readonly KraftwerkRemote[]): void {
+  const targets = new Map(own.map(({ name, target }) => [name, formatTarget(target)]));
+  const [first = ''] = positionals;
+  const target = targets.get(first);
+  if (target === undefined || own.some(({ target }) => target.project === first)) return;
+  const meant = words.map((word) => (positionals.includes(word) ? (targets.get(word) ?? word) : word));
+  throw new KraftwerkError(
+    'remote.not_a_target',
+    `${command}: ${first} is a git remote here; its target is ${target}`,
+    {
+      hint: ['kraftwerk', ...meant].map(quoteWord).join(' '),
+      exit: 'usage',
+    },
+  );
 }
 
 /** What was typed, with --remote. */

@@ -37,7 +37,11 @@ export async function runRemote(command: Command, all: readonly string[], before
   const { address, target } = chooseRemote(
     {
       command: command.name,
-      words: [command.name, ...args],
+      words: [
+        command.name,
+        ...args.flatMap((word) => (word === `--${file?.option}` ? [word, file?.path ?? ''] : [word])),
+      ],
+      positionals: command.program === true ? [] : positionals,
       remote: remote ?? before,
       takesTarget: command.target !== 'none' && !(command.withoutTarget && options.has(command.withoutTarget.option)),
       given,

@@ -123,6 +123,10 @@ describe('a command of the receiver', () => {
     addRemotes();
     const file = path.join(project, 'blog.tar');
     const download = ['dump', '-r', 'live', '--download', file];
+    expect(kraftwerk(['dump', 'live', '--download', file])).toMatchObject({
+      status: 2,
+      stderr: `error: dump: live is a git remote here; its target is blog/live\nhint: kraftwerk dump blog/live --download ${file}\n`,
+    });
     expect(kraftwerk(download, { env: { CODE: '1' } })).toMatchObject({ status: 1, stdout: '' });
     expect(existsSync(file)).toBe(false);
     expect(kraftwerk(download)).toMatchObject({ status: 0, stdout: '' });

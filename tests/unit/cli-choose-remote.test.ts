@@ -21,7 +21,15 @@ const ALIAS = 'box mybox:blog/live';
 
 function ask(words: string, more: Partial<Asked> = {}): Asked {
   const [command = '', ...args] = words.split(' ');
-  return { command, words: [command, ...args], remote: null, takesTarget: true, given: null, ...more };
+  return {
+    command,
+    words: [command, ...args],
+    positionals: args,
+    remote: null,
+    takesTarget: true,
+    given: null,
+    ...more,
+  };
 }
 
 const noTarget = { takesTarget: false };
@@ -68,6 +76,13 @@ test.each<[string, string[], Asked, [host: string, target: string | null]]>([
     ask('logs blog', { given: 'blog' }),
     ['paas', null],
   ],
+  [
+    'a project that has the name of a remote',
+    ['blog kraftwerk@paas:blog/live'],
+    ask('stop blog', { given: 'blog' }),
+    ['paas', null],
+  ],
+  ['a name that is no target', [STAGE], ask('keys:remove stage', noTarget), ['paas', null]],
   ['no target is needed, and there is one receiver', [STAGE, LIVE, GITHUB], ask('projects', noTarget), ['paas', null]],
 ])('%s', (_, lines, asked, [host, target]) => {
   const chosen = chooseRemote(asked, remotes(...lines));
@@ -90,6 +105,26 @@ test.each<[string, string[], Asked, Refusal]>([
       message: 'logs: which target? There are 2 git remotes',
       lines: ['  stage: blog/stage on paas', '  live: blog/live on paas'],
       hints: ['kraftwerk logs -r stage -f', 'kraftwerk logs -r live -f'],
+      exit: 'usage',
+    },
+  ],
+  [
+    "remotes' names for targets",
+    [STAGE, LIVE],
+    ask('sync-services live stage --only files'),
+    {
+      message: 'sync-services: live is a git remote here; its target is blog/live',
+      hints: ['kraftwerk sync-services blog/live blog/stage --only files'],
+      exit: 'usage',
+    },
+  ],
+  [
+    "the only remote's name for a target",
+    [STAGE],
+    ask('status stage', { given: 'stage' }),
+    {
+      message: 'status: stage is a git remote here; its target is blog/stage',
+      hints: ['kraftwerk status blog/stage'],
       exit: 'usage',
     },
   ],
