@@ -73,14 +73,15 @@ async function fillRelease(request: PrepareRequest, work: Work, tree: string, co
 
   sealTree(system, site, tree, request.site.served);
   const interpreter = system.realPath(request.python) ?? '';
-  system.writeFile(
+  // Durable with the tree, before it may serve: an unfinished deploy is taken back, whatever of it a power cut has left.
+  system.writeVolatile(
     `${site.releaseNotes(request.release)}/release.json`,
     JSON.stringify({ artifact: request.artifact.sha256, virtualenv: virtualenv.key, interpreter }),
   );
   if (later.length > 0) system.writeVolatile(site.uncompiled(request.release), JSON.stringify(later));
   system.failpoint('prepare.publish');
   if (system.exists(site.release(request.release))) system.remove(site.release(request.release));
-  system.publish(tree, site.release(request.release));
+  system.rename(tree, site.release(request.release));
   system.failpoint('prepare.published');
 }
 

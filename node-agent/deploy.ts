@@ -22,7 +22,7 @@ import { readWritten, writeRun } from './service-variables.ts';
 import { setUpServices } from './services.ts';
 import { assertOwnFile, fillSite, reloadNginx, servingWorkers, swapSite, testSite, waitForHost } from './site.ts';
 import { startRelease } from './start-release.ts';
-import { syncFolder, syncTree } from './sync-tree.ts';
+import { syncFolder, syncTrees } from './sync-tree.ts';
 import { runStep, type Work } from './work.ts';
 
 /**
@@ -83,11 +83,13 @@ async function build(request: PrepareRequest, work: Work, reused: boolean): Prom
   const siteText = fillSite(system, site.node, request.site.site, work.httpPort);
   if (system.readText(site.nginxSite) !== siteText) await testSite(system, site, siteText);
   // Kept beside the release: what nginx is to be given when this one is activated.
-  system.writeIfChanged(`${site.releaseNotes(request.release)}/site`, siteText);
-  writeRun(system, site, request.release, request.site.run, readWritten(system, site, withVariables(request)));
+  const notes = site.releaseNotes(request.release);
+  system.stageIfChanged(`${notes}/site`, siteText);
+  const variables = readWritten(system, site, withVariables(request));
+  writeRun(system, site, request.release, request.site.run, variables, system.stageIfChanged);
   // With the first deploy comes all that is around the tree.
   const first = readCurrent(system, site) === null;
-  const durable = first ? syncFolder(system, site.site) : syncTree(system, site.release(request.release));
+  const durable = first ? syncFolder(system, site.site) : syncTrees(system, [site.release(request.release), notes]);
   durable.catch(() => undefined);
   return { durable };
 }

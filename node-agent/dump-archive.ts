@@ -1,5 +1,5 @@
 /** A dump as one tar: out through the receiver, and in again, with checksums at its end. */
-import { createHash } from 'node:crypto';
+
 import { once } from 'node:events';
 import { type Pack, pack } from 'tar-stream';
 import { linkDump } from './dump-copy.ts';
@@ -18,6 +18,7 @@ import {
   FRAME_BYTES,
   type ImportRequest,
 } from './protocol-data.ts';
+import { createSha256 } from './sha256.ts';
 import type { Work } from './work.ts';
 
 /** @throws KraftwerkError `dump.missing`, `dump.damaged`, `dump.changed`: then the archive has no end */
@@ -86,7 +87,7 @@ async function writeTar(work: Work, folder: string, manifest: Manifest, tar: Pac
   const write = async (line: Buffer): Promise<void> => {
     if (!sink.write(line)) await Promise.race([once(sink, 'drain'), failed]);
   };
-  await write(sumsLine(MANIFEST_FILE, createHash('sha256').update(text).digest('hex')));
+  await write(sumsLine(MANIFEST_FILE, createSha256().update(text).digest('hex')));
   await write(headers.line());
   for await (const entry of readList(system, folder)) {
     if (entry.kind !== 'file') continue;
@@ -127,7 +128,7 @@ function sizeNow({ system }: Work, folder: string, entry: File): number {
 /** @returns the checksum of what was sent */
 async function addFile({ system }: Work, folder: string, entry: File, size: number, tar: Pack): Promise<string> {
   const path = diskPath(folder, entry.path);
-  const hash = createHash('sha256');
+  const hash = createSha256();
   const header = toHeader(entry, size);
   if (size <= SMALL_BYTES) {
     const content = system.bytes.read(path);

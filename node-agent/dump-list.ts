@@ -1,7 +1,8 @@
 /** The list of all that is in a dump, a line of JSON each: written and read as it goes, it may have a million. */
-import { createHash } from 'node:crypto';
+
 import { type DumpPath, diskPath, fromPaper, joinName, parseDumpPath, showPath, toPaper } from './dump-names.ts';
 import { KraftwerkError } from './protocol.ts';
+import { createSha256 } from './sha256.ts';
 import type { System } from './system.ts';
 
 export const LIST_FILE = 'list.ndjson';
@@ -67,7 +68,7 @@ export type ListWriter = ReturnType<typeof openListWriter>;
 
 export function openListWriter(system: System, folder: string) {
   const writer = system.bytes.openWriter(`${folder}/${LIST_FILE}`);
-  const hash = createHash('sha256');
+  const hash = createSha256();
   let lines: string[] = [];
   let waiting = 0;
   let entries = 0;
@@ -123,7 +124,7 @@ export async function* readLines(pieces: AsyncIterable<Uint8Array>): AsyncGenera
 
 /** @throws KraftwerkError `dump.damaged` where the list is not the one that the manifest was made for */
 export async function checkList(system: System, folder: string, wanted: ListSum): Promise<void> {
-  const hash = createHash('sha256');
+  const hash = createSha256();
   if (system.stat(`${folder}/${LIST_FILE}`) === null) throw damaged(LIST_FILE, 'is missing');
   for await (const piece of system.bytes.readPieces(diskPath(folder, LIST_FILE))) hash.update(piece);
   if (hash.digest('hex') !== wanted.sha256) throw damaged(LIST_FILE, 'its checksum is wrong');

@@ -1,11 +1,12 @@
 /** Makes a dump out of what scripts have written: checksums, durable, a list and a manifest, published by a rename. */
-import { createHash } from 'node:crypto';
+
 import { type Entry, openListWriter, walkTree } from './dump-list.ts';
 import { encodeManifest, MANIFEST_FILE, parseManifest, type ServiceSize, summarise } from './dump-manifest.ts';
 import { type DumpPath, diskPath } from './dump-names.ts';
 import { breather, formatAmount, stopped } from './dump-store.ts';
 import type { ServiceName } from './protocol.ts';
 import type { DumpSummary } from './protocol-data.ts';
+import { createSha256 } from './sha256.ts';
 import { syncFolder } from './sync-tree.ts';
 import type { System } from './system.ts';
 import type { Work } from './work.ts';
@@ -28,7 +29,7 @@ export async function hashFile(
   size: number,
   onBytes: (bytes: number) => void,
 ): Promise<string> {
-  const hash = createHash('sha256');
+  const hash = createSha256();
   if (size <= SMALL_BYTES) hash.update(system.bytes.read(path));
   else
     for await (const piece of system.bytes.readPieces(path)) {

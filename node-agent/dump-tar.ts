@@ -1,9 +1,10 @@
 /** How a dump looks as a tar: manifest.json first, then every entry, SHA256SUMS last, which `sha256sum -c` understands. Pure. */
-import { createHash } from 'node:crypto';
+
 import type { Header } from 'tar-stream';
 import type { Entry } from './dump-list.ts';
 import { type DumpPath, parseDumpPath, showPath, toPaper } from './dump-names.ts';
 import { KraftwerkError } from './protocol.ts';
+import { createSha256 } from './sha256.ts';
 
 export const SUMS_FILE = 'SHA256SUMS';
 /** For what is no text, which a tar's own names have to be. */
@@ -78,7 +79,7 @@ export const NO_SUM = '0'.repeat(64);
 
 /** Of what stands in the headers: names, kinds, modes, times, sizes. A comment among the sums of the contents. */
 export function createHeaderSum() {
-  const hash = createHash('sha256');
+  const hash = createSha256();
   return {
     add(entry: Entry, size: number): void {
       const rest = entry.kind === 'file' ? [size] : entry.kind === 'link' ? [entry.to] : [];

@@ -1,5 +1,5 @@
 /** An archive of a dump -> a dump. It comes from anywhere: only what is plain, in its place, and of the right checksum is kept. */
-import { createHash } from 'node:crypto';
+
 import { once } from 'node:events';
 import { type Extract, extract, type Header } from 'tar-stream';
 import { createFolders } from './dump-copy.ts';
@@ -11,6 +11,7 @@ import { formatAmount, stopped } from './dump-store.ts';
 import { createHeaderSum, fromHeader, hostile, SUMS_FILE, sumsLine } from './dump-tar.ts';
 import { KraftwerkError } from './protocol.ts';
 import type { DumpSummary } from './protocol-data.ts';
+import { createSha256 } from './sha256.ts';
 import type { Work } from './work.ts';
 
 /** An entry of the tar: its content, in pieces. */
@@ -159,7 +160,7 @@ async function takeManifest(item: TarEntry): Promise<{ value: Manifest; sha256: 
   const text = Buffer.concat(pieces);
   return {
     value: parseManifest(text.toString('utf8'), MANIFEST_FILE),
-    sha256: createHash('sha256').update(text).digest('hex'),
+    sha256: createSha256().update(text).digest('hex'),
   };
 }
 
@@ -186,7 +187,7 @@ function takeNew<T>(entry: Entry, make: () => T): T {
 
 async function takeFile({ system }: Work, part: string, entry: Entry, item: TarEntry): Promise<string> {
   const path = diskPath(part, entry.path);
-  const hash = createHash('sha256');
+  const hash = createSha256();
   const writer = takeNew(entry, () => system.bytes.openWriter(path));
   try {
     for await (const piece of item) {

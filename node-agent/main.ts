@@ -1,5 +1,5 @@
 /** The agent's entry: reads a request from stdin, validates it again, runs it, streams events; then the next, until its input ends. */
-import { createHash } from 'node:crypto';
+
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { handleData, handleReading, isReading } from './data-requests.ts';
@@ -16,6 +16,7 @@ import { parseFrame } from './protocol-data.ts';
 import { type AgentRequest, parseRequest } from './requests.ts';
 import { route } from './route.ts';
 import { setRunning } from './running.ts';
+import { createSha256, loadSha256 } from './sha256.ts';
 import { ensureNode, readNodePort } from './site.ts';
 import { describeNode, readInstances } from './status.ts';
 import { createSystem, errno, type System } from './system.ts';
@@ -182,14 +183,18 @@ function createSiteLock(system: System) {
     async take(path: string): Promise<void> {
       if (held?.path === path) return;
       release();
-      held = { path, release: await takeLock(system, path) };
+      const taking = takeLock(system, path);
+      taking.catch(() => undefined);
+      // Whoever takes it will want that.
+      loadSha256();
+      held = { path, release: await taking };
     },
   };
 }
 
 /** The hash of this very file: the receiver compares it with its own copy. */
 function agentVersion(system: System): string {
-  return createHash('sha256')
+  return createSha256()
     .update(system.readBytes(fileURLToPath(import.meta.url)) ?? '')
     .digest('hex');
 }

@@ -1,7 +1,8 @@
 /** A router's part: nginx's file that balances a domain over other nodes, with the same test and swap as a site's own. */
-import { createHash } from 'node:crypto';
+
 import { type NodeLayout, siteLayout } from './layout.ts';
 import type { InstanceName, RouteRequest, Sha256 } from './protocol.ts';
+import { createSha256 } from './sha256.ts';
 import { fillSite, reloadAndWait, servingWorkers, swapSite, testSite, waitForHost } from './site.ts';
 import type { System } from './system.ts';
 
@@ -40,7 +41,7 @@ export function listRoutes(system: System, node: NodeLayout): Record<string, Sha
   return Object.fromEntries(
     names.map((name) => {
       const text = system.readText(`${node.sitesEnabled}/${name}`) ?? '';
-      return [name.slice(0, -SUFFIX.length), createHash('sha256').update(text).digest('hex') as Sha256];
+      return [name.slice(0, -SUFFIX.length), createSha256().update(text).digest('hex') as Sha256];
     }),
   );
 }

@@ -36,21 +36,22 @@ export function linkedVariables(site: SiteLayout, name: ServiceName): string {
   return `${site.notes}/links/${name}`;
 }
 
-/** Writes a release's start script, with these variables where they belong. */
+/**
+ * Writes a release's start script, with these variables where they belong.
+ * @param write not durable yet where the whole release is brought to disk afterwards
+ */
 export function writeRun(
   system: System,
   site: SiteLayout,
   release: number,
   text: string,
   variables: Readonly<Record<string, string>>,
+  write: (path: string, text: string, mode: number) => void = system.writeIfChanged,
 ): void {
   const notes = site.releaseNotes(release);
-  system.writeIfChanged(`${notes}/run.in`, text, 0o700);
-  system.writeIfChanged(
-    `${notes}/run`,
-    text.replace(WRITTEN_VARIABLES, () => exportLines(variables)),
-    0o700,
-  );
+  write(`${notes}/run.in`, text, 0o700);
+  const script = text.replace(WRITTEN_VARIABLES, () => exportLines(variables));
+  write(`${notes}/run`, script, 0o700);
 }
 
 /** After a load: what starts next has what the services have written now. */

@@ -1,8 +1,9 @@
 /** Sets a site's services up: packages that are missing, then each `setup.sh` whose text or options have changed. */
-import { createHash } from 'node:crypto';
+
 import type { PrepareRequest, ServiceRequest } from './protocol.ts';
 import { ensurePackages } from './service-packages.ts';
 import { runServiceScript, stateFolder } from './service-script.ts';
+import { createSha256 } from './sha256.ts';
 import { step, stopIfGone, type Work } from './work.ts';
 
 const SETUP_LIMIT_MS = 300_000;
@@ -52,5 +53,5 @@ function stampFile({ site }: Work, { name }: ServiceRequest): string {
 }
 
 function stampOf({ setup, environment, packages }: ServiceRequest): string {
-  return createHash('sha256').update(JSON.stringify({ setup, environment, packages })).digest('hex');
+  return createSha256().update(JSON.stringify({ setup, environment, packages })).digest('hex');
 }

@@ -103,10 +103,24 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     publish(temporary, path);
   }
 
+  /** Whole or not there, but not durable: for what means nothing after a reboot, or is brought to disk with what is around it. */
+  function writeVolatile(path: string, text: string, mode = 0o644): void {
+    failpoint('write');
+    const temporary = beside(path);
+    fs.rmSync(temporary, { force: true });
+    fs.writeFileSync(temporary, text, { mode });
+    fs.renameSync(temporary, path);
+  }
+
+  function hasFile(path: string, text: string, mode: number): boolean {
+    return orMissing(() => fs.readFileSync(path, 'utf8')) === text && (fs.statSync(path).mode & 0o777) === mode;
+  }
+
   return {
     failpoint,
     publish,
     writeFile,
+    writeVolatile,
     environment,
     pid: process.pid,
     nowMs: (): number => performance.now(),
@@ -154,21 +168,15 @@ export function createSystem(environment: Readonly<Record<string, string | undef
       fs.mkdirSync(path, { recursive: true, mode });
     },
 
-    /** For what means nothing after a reboot: whole or not there, but not durable. */
-    writeVolatile(path: string, text: string, mode = 0o644): void {
-      failpoint('write');
-      const temporary = beside(path);
-      fs.rmSync(temporary, { force: true });
-      fs.writeFileSync(temporary, text, { mode });
-      fs.renameSync(temporary, path);
-    },
-
     /** Writes only what differs; true when it did. */
     writeIfChanged(path: string, text: string, mode = 0o644): boolean {
-      const old = orMissing(() => fs.readFileSync(path, 'utf8'));
-      if (old === text && (fs.statSync(path).mode & 0o777) === mode) return false;
+      if (hasFile(path, text, mode)) return false;
       writeFile(path, text, mode);
       return true;
+    },
+    /** The same, whole or not there at once, but durable only when `syncTrees` has been there. */
+    stageIfChanged(path: string, text: string, mode = 0o644): void {
+      if (!hasFile(path, text, mode)) writeVolatile(path, text, mode);
     },
 
     /** Points the symlink `path` at `target` in one step, durably. */
@@ -192,7 +200,7 @@ export function createSystem(environment: Readonly<Record<string, string | undef
       }
     },
     readStream: (path: string): fs.ReadStream => fs.createReadStream(path, { highWaterMark: 256 * 1024 }),
-    /** Renames what may be gone after a power cut. */
+    /** Renames what may be gone after a power cut, or is brought to disk with what is around it. */
     rename: (from: string, to: string): void => fs.renameSync(from, to),
     /** A copy that may be had or not: where the disk is full, there is none. `close` tells whether it is whole. */
     openCopy(path: string): { write(chunk: Uint8Array): void; close(): boolean } {

@@ -1,9 +1,10 @@
 /** A tar stream -> a directory; refuses whatever is not a plain tree. */
-import { createHash } from 'node:crypto';
+
 import { dirname } from 'node:path';
 import type { Readable } from 'node:stream';
 import { extract, type Header } from 'tar-stream';
 import { KraftwerkError, LIMITS, parseTreePath } from './protocol.ts';
+import { createSha256 } from './sha256.ts';
 import { errno, type System } from './system.ts';
 
 export interface UnpackResult {
@@ -36,7 +37,7 @@ export async function unpack(
 ): Promise<UnpackResult> {
   system.makeFolder(target);
   const tar = extract();
-  const hash = createHash('sha256');
+  const hash = createSha256();
   const links: { path: string; target: string }[] = [];
   const seen = new Map<string, 'file' | 'folder' | 'link'>();
   const folders = new Set<string>();

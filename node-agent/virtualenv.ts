@@ -1,10 +1,11 @@
 /** The virtualenv of a release: keyed by what goes into it, built once, shared by all releases with the same key. */
-import { createHash } from 'node:crypto';
+
 import type { SiteLayout } from './layout.ts';
 import { lendTree, makeLentFolder, takeTree } from './ownership.ts';
 import { projectCommand } from './project-command.ts';
 import { KraftwerkError, type PrepareRequest } from './protocol.ts';
 import { locateRequirement, type Requirements, readRequirements } from './requirements.ts';
+import { createSha256 } from './sha256.ts';
 import { syncFolder } from './sync-tree.ts';
 import { DEFAULT_PATH, type RunResult, type System } from './system.ts';
 
@@ -96,7 +97,7 @@ function virtualenvKey(
     generation: request.generation,
     artifact: requirements.usesTree ? request.artifact.sha256 : null,
   };
-  return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 20);
+  return createSha256().update(JSON.stringify(parts)).digest('hex').slice(0, 20);
 }
 
 async function build(

@@ -91,15 +91,17 @@ export async function receive(
     refuseWhileDestroying(services.journal, target);
     const created = !(await repositoryExists(services.data, target));
     if (created) await createRepository(services.data, target);
-    // Started now, the agents are ready when the objects have arrived.
-    services.deployer.reserve(target);
     const repository = openRepository(services.data, target);
-    const objects = openObjects(repository.path);
     const expected = services.hooks.expect((push) =>
       receivePush(push, { target, environment, by: identity.name, objects, signal }, services),
     );
+    // Started now, the agents are ready when the objects have arrived.
+    services.deployer.reserve(target);
+    const running = run({ repository: repository.path, hooks: services.hooks.hooks, env: expected.env });
+    // While git tells the client what there is: whatever the receiver starts stands still for milliseconds.
+    const objects = openObjects(repository.path);
     try {
-      return await run({ repository: repository.path, hooks: services.hooks.hooks, env: expected.env });
+      return await running;
     } finally {
       expected.forget();
       objects.close();

@@ -1,5 +1,5 @@
 /** The story of one push, top to bottom: refs, commit, kraftwerk.yaml, artifact, deploy. */
-import { type CommitId, KraftwerkError } from '../node-agent/protocol.ts';
+import { type CommitId, KraftwerkError, LIMITS } from '../node-agent/protocol.ts';
 import { checkTree } from './check-tree.ts';
 import type { EnvironmentConfig } from './config.ts';
 import { tellRemovedServices } from './data/removed-services.ts';
@@ -11,7 +11,7 @@ import { type Artifact, packArtifact } from './git/artifact.ts';
 import type { GitObject, ObjectReader } from './git/object-reader.ts';
 import type { ProcReceive, RefUpdate, RefVerdict } from './git/proc-receive.ts';
 import { openRepository } from './git/repository.ts';
-import { assertPlainTree, createTreeReader, describeCommit, listTree, type TreeEntry } from './git/tree.ts';
+import { assertPlainTree, createTreeReader, describeCommit, listTree, readTree, type TreeEntry } from './git/tree.ts';
 import type { Journal } from './journal.ts';
 import { knownServices } from './known-services.ts';
 import { MANIFEST_FILE, parseManifest } from './manifest.ts';
@@ -203,7 +203,8 @@ export async function readCommit(
   const packing = packArtifact(services.data, path, commit, context.signal);
   const reading = objects.read(`${commit}:${MANIFEST_FILE}`);
   for (const started of [packing, reading]) started.catch(() => undefined);
-  const entries = await listTree(path, commit);
+  const listed = await readTree(objects, commit);
+  const entries = listed ?? (await listTree(path, commit));
   assertPlainTree(entries);
   const tree = createTreeReader(objects, entries);
   const text = readManifestText(describeManifest(entries, await reading), tree.files);
@@ -219,12 +220,22 @@ export async function readCommit(
   const wsgi = await detectWsgi(manifest.wsgi, manifest, tree);
   const spec = planRelease(manifest, wsgi, tree.files, generation);
   const configMs = services.nowMs() - begin;
-  return { spec, artifact: await packing, configMs };
+  const artifact = await packing.catch(async (error: unknown) => {
+    if (isTooLarge(error)) assertPlainTree(await listTree(path, commit));
+    throw error;
+  });
+  // A file cannot be larger than the artifact that it is in.
+  if (listed !== null && artifact.bytes > LIMITS.fileBytes) assertPlainTree(await listTree(path, commit));
+  return { spec, artifact, configMs };
+}
+
+function isTooLarge(error: unknown): boolean {
+  return error instanceof KraftwerkError && error.code === 'artifact.limit';
 }
 
 function describeManifest(entries: readonly TreeEntry[], object: GitObject | null): ManifestEntry {
   const entry = entries.find(({ path }) => path === MANIFEST_FILE);
   if (entry === undefined) return { kind: object?.type === 'tree' ? 'folder' : 'none' };
   if (entry.mode === '120000') return { kind: 'link' };
-  return { kind: 'file', size: entry.size, content: object?.content ?? Buffer.alloc(0) };
+  return { kind: 'file', size: object?.size ?? 0, content: object?.content ?? Buffer.alloc(0) };
 }

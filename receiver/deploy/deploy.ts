@@ -169,13 +169,20 @@ export function createDeployer(options: DeployerOptions) {
       onBegin(id);
       if (order.setUpServices) journal.data.announceServices(target, spec.services, site.nodes[0]?.name ?? '');
       failpoint('begun');
-      // Moved meanwhile, or its disk is full: that must come out before anything is switched. The site boots meanwhile.
-      const locked = refs.prepare(refMoves(order));
-      locked.catch(() => undefined);
+      // Moved meanwhile, or its disk is full: that must come out before anything is switched. Git does it while the site boots.
+      let locked: Promise<void> | null = null;
+      const lockRefs = (): Promise<void> => {
+        locked ??= refs.prepare(refMoves(order));
+        locked.catch(() => undefined);
+        return locked;
+      };
       await ensureArtifact(order, signal);
       const routable = routes.test(target, spec);
       routable.catch(() => undefined);
-      const prepared = await prepareAll(fanOut, order, site, sessions, signal, record.emit);
+      const prepared = await prepareAll(fanOut, order, site, sessions, signal, (event) => {
+        if (event.event === 'step' && event.step === 'Start') void lockRefs();
+        record.emit(event);
+      });
       await routable;
       const closed = await options.keepInMaintenance(target, (node) => sessions.get(node.name) ?? node);
       failpoint('prepared');
@@ -190,7 +197,7 @@ export function createDeployer(options: DeployerOptions) {
           { next: { release, boot: result.boot }, previous: result.previous },
         ]),
       );
-      await locked;
+      await lockRefs();
       journal.setPhase(id, 'activating', switches);
       failpoint('activating');
       await activateAll(site, sessions, switches, (count) => failpoint(`switched-${count}`));

@@ -5,6 +5,8 @@ import { startGit } from './run-git.ts';
 export interface GitObject {
   id: string;
   type: 'commit' | 'tree' | 'blob' | 'tag';
+  /** Bytes. */
+  size: number;
   /** Null: larger than was asked for. */
   content: Buffer | null;
 }
@@ -49,7 +51,8 @@ export function openObjects(repository: string) {
     if (size === undefined || !/^[0-9]+$/.test(size)) questions.shift()?.resolve(null);
     else {
       const keep = Number(size) <= TEXT_BYTES;
-      answer = { object: { id, type: type as GitObject['type'], content: null }, missing: Number(size) + 1, keep };
+      const object = { id, type: type as GitObject['type'], size: Number(size), content: null };
+      answer = { object, missing: object.size + 1, keep };
     }
     return true;
   };

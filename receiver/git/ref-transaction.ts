@@ -14,14 +14,38 @@ export type RefTransaction = ReturnType<typeof openRefTransaction>;
 const ZERO_ID = '0'.repeat(40);
 const LIMIT_MS = 60_000;
 
-/** @see git's Documentation/git-update-ref, "start", "prepare", "commit" */
+/** Nothing is started before `prepare`. @see git's Documentation/git-update-ref, "start", "prepare", "commit" */
 export function openRefTransaction(repository: string) {
+  let git: ReturnType<typeof startUpdate> | null = null;
+  return {
+    /** Locks the refs and compares them with `from`; once. @throws KraftwerkError `git.failed`: one has moved, or cannot be locked */
+    async prepare(moves: readonly RefMove[]): Promise<void> {
+      const updates = moves.map(
+        ({ ref, to, from }) => `update ${ref} ${to}${from === undefined ? '' : ` ${from ?? ZERO_ID}`}\n`,
+      );
+      git = startUpdate(repository);
+      await git.say(['start\n', ...updates, 'prepare\n'].join(''), 'prepare');
+    },
+    /** @throws KraftwerkError `git.failed` */
+    async commit(): Promise<void> {
+      await git?.say('commit\n', 'commit');
+      git?.end();
+    },
+    /** Lets the refs go as they were. Resolves when no lock is left. */
+    async abort(): Promise<void> {
+      git?.end();
+      await git?.closed;
+    },
+  };
+}
+
+function startUpdate(repository: string) {
   const child = startGit(['update-ref', '--stdin'], { repository });
   let heard = '';
   let words = '';
   let wake: () => void = () => undefined;
   let ended = false;
-  const end = (): void => {
+  const onEnd = (): void => {
     ended = true;
     wake();
   };
@@ -33,9 +57,12 @@ export function openRefTransaction(repository: string) {
     if (words.length < 2_000) words += chunk.toString('utf8');
   });
   child.stdin?.on('error', () => undefined);
-  child.on('error', end);
-  child.on('close', end);
-  const closed = new Promise<void>((resolve) => child.once('close', () => resolve()));
+  child.on('error', onEnd);
+  child.on('close', onEnd);
+  const closed = new Promise<void>((resolve) => {
+    child.once('error', () => resolve());
+    child.once('close', () => resolve());
+  });
 
   /** Says `command` and waits for git's `word: ok`. @throws KraftwerkError `git.failed` */
   async function say(command: string, word: string): Promise<void> {
@@ -55,23 +82,5 @@ export function openRefTransaction(repository: string) {
     });
   }
 
-  return {
-    /** Locks the refs and compares them with `from`. @throws KraftwerkError `git.failed`: one has moved, or cannot be locked */
-    async prepare(moves: readonly RefMove[]): Promise<void> {
-      const updates = moves.map(
-        ({ ref, to, from }) => `update ${ref} ${to}${from === undefined ? '' : ` ${from ?? ZERO_ID}`}\n`,
-      );
-      await say(['start\n', ...updates, 'prepare\n'].join(''), 'prepare');
-    },
-    /** @throws KraftwerkError `git.failed` */
-    async commit(): Promise<void> {
-      await say('commit\n', 'commit');
-      child.stdin?.end();
-    },
-    /** Lets the refs go as they were. Resolves when no lock is left. */
-    async abort(): Promise<void> {
-      child.stdin?.end();
-      if (!ended) await closed;
-    },
-  };
+  return { say, end: () => void child.stdin?.end(), closed };
 }

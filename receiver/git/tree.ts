@@ -6,8 +6,8 @@ import { git } from './run-git.ts';
 export interface TreeEntry {
   mode: string;
   id: string;
-  /** Bytes; 0 for what is not a file. */
-  size: number;
+  /** Bytes; 0 for what is not a file; null where nobody has asked. */
+  size: number | null;
   path: string;
 }
 
@@ -26,6 +26,46 @@ export async function listTree(repository: string, commit: CommitId): Promise<Tr
       const [mode = '', , id = '', size = '0'] = line.slice(0, tab).split(/ +/);
       return { mode, id, size: Number.parseInt(size, 10) || 0, path: line.slice(tab + 1) };
     });
+}
+
+const FOLDER = '040000';
+/** Of a folder's bytes: mode, a blank, name, NUL, id. @see git's Documentation/gitformat-pack and tree.c, `decode_tree_entry` */
+const ID_BYTES = 20;
+
+/**
+ * The same by the reader that runs already, without sizes; null for a tree that is larger or deeper than what may be pushed,
+ * and for one with a folder that the reader does not keep: git itself lists those.
+ * @throws KraftwerkError `git.missing`, `git.failed`
+ */
+export async function readTree(objects: ObjectReader, commit: CommitId): Promise<TreeEntry[] | null> {
+  let count = 0;
+  async function read(name: string, folder: string, depth: number): Promise<TreeEntry[] | null> {
+    if (depth > LIMITS.depth) return null;
+    const object = await objects.read(name);
+    if (object?.type !== 'tree' || object.content === null) return null;
+    const entries = decodeFolder(object.content, folder);
+    count += entries.length;
+    if (count > LIMITS.files) return null;
+    const below = await Promise.all(
+      entries.map((entry) => (entry.mode === FOLDER ? read(entry.id, `${entry.path}/`, depth + 1) : [entry])),
+    );
+    return below.includes(null) ? null : below.flatMap((part) => part ?? []);
+  }
+  return await read(`${commit}^{tree}`, '', 1);
+}
+
+function decodeFolder(content: Buffer, folder: string): TreeEntry[] {
+  const entries: TreeEntry[] = [];
+  for (let at = 0; at < content.length; ) {
+    const blank = content.indexOf(0x20, at);
+    const end = content.indexOf(0, blank);
+    if (blank === -1 || end === -1) break;
+    const id = content.subarray(end + 1, end + 1 + ID_BYTES).toString('hex');
+    const mode = content.toString('latin1', at, blank).padStart(FOLDER.length, '0');
+    entries.push({ mode, id, size: null, path: folder + content.toString('utf8', blank + 1, end) });
+    at = end + 1 + ID_BYTES;
+  }
+  return entries;
 }
 
 /**
@@ -51,9 +91,9 @@ export function assertPlainTree(entries: readonly TreeEntry[]): void {
         `commit the files themselves (git rm --cached ${shown}), or install it as a requirement`,
       );
     }
-    if (entry.size > LIMITS.fileBytes) {
+    if ((entry.size ?? 0) > LIMITS.fileBytes) {
       refuse(
-        `${shown}: ${Math.ceil(entry.size / 1048576)} MiB, larger than ${LIMITS.fileBytes / 1048576} MiB`,
+        `${shown}: ${Math.ceil((entry.size ?? 0) / 1048576)} MiB, larger than ${LIMITS.fileBytes / 1048576} MiB`,
         `git rm --cached ${shown}, and serve it from uploads`,
       );
     }
@@ -79,7 +119,7 @@ export function assertPlainTree(entries: readonly TreeEntry[]): void {
       `the tree has ${entries.length} files, more than ${LIMITS.files}`,
       'keep generated files out of the repository (.gitignore)',
     );
-  const bytes = entries.reduce((sum, entry) => sum + entry.size, 0);
+  const bytes = entries.reduce((sum, entry) => sum + (entry.size ?? 0), 0);
   if (bytes > LIMITS.artifactBytes)
     refuse(
       `the tree has ${Math.ceil(bytes / 1048576)} MiB, more than ${LIMITS.artifactBytes / 1048576} MiB`,

@@ -3,9 +3,10 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type CommitId, LIMITS } from '../../node-agent/protocol.ts';
 import { openObjects } from '../../receiver/git/object-reader.ts';
 import { openRefTransaction } from '../../receiver/git/ref-transaction.ts';
-import { describeCommit } from '../../receiver/git/tree.ts';
+import { describeCommit, listTree, readTree } from '../../receiver/git/tree.ts';
 
 let folder: string;
 const git = (...args: string[]): string =>
@@ -68,6 +69,83 @@ describe('the reader of objects', () => {
   });
 });
 
+describe('a tree', () => {
+  /** A commit of what `git update-index --index-info` takes: anything, nothing of it has to exist. */
+  const commitOf = (lines: string[]): CommitId => {
+    const env = { ...process.env, GIT_INDEX_FILE: join(folder, 'an-index') };
+    rmSync(env.GIT_INDEX_FILE, { force: true });
+    const run = (args: string[], input = '') =>
+      execFileSync('git', ['-c', 'user.name=a', '-c', 'user.email=a@b', ...args], {
+        cwd: folder,
+        encoding: 'utf8',
+        env,
+        input,
+      }).trim();
+    run(['update-index', '-z', '--index-info'], lines.map((line) => `${line}\0`).join(''));
+    return run(['commit-tree', '-m', 'x', run(['write-tree', '--missing-ok'])]) as CommitId;
+  };
+  const blob = (): string => git('rev-parse', 'HEAD:a');
+
+  it('is read as git lists it, but for the sizes', async () => {
+    const commit = commitOf([
+      `100644 ${blob()}\ta/b/deep.py`,
+      `100755 ${blob()}\ta-b`,
+      `120000 ${blob()}\ta.link`,
+      `160000 ${'1'.repeat(40)}\tmodule`,
+      `100644 ${blob()}\tgrün \n\t"x"`,
+      `100644 ${blob()}\ta/z`,
+    ]);
+    const objects = openObjects(folder);
+    const listed = await listTree(folder, commit);
+    expect(listed.map(({ mode, path, size }) => `${mode} ${path} ${size}`)).toEqual([
+      '100755 a-b 5',
+      '120000 a.link 5',
+      '100644 a/b/deep.py 5',
+      '100644 a/z 5',
+      '100644 grün \n\t"x" 5',
+      '160000 module 0',
+    ]);
+    expect(await readTree(objects, commit)).toEqual(listed.map((entry) => ({ ...entry, size: null })));
+    expect(await readTree(objects, commitOf([]))).toEqual([]);
+    objects.close();
+  });
+
+  it('is left to git when it is too deep, or too large', async () => {
+    const objects = openObjects(folder);
+    const id = blob();
+    const many = (count: number, name: (at: number) => string) =>
+      // In the index's own order: else git takes a minute.
+      commitOf(
+        Array.from({ length: count }, (_, at) => name(at))
+          .sort()
+          .map((path) => `100644 ${id}\t${path}`),
+      );
+    const deep = (levels: number) => many(1, () => `${'d/'.repeat(levels - 1)}f`);
+    expect(await readTree(objects, deep(LIMITS.depth))).toHaveLength(1);
+    expect(await readTree(objects, deep(LIMITS.depth + 1))).toBeNull();
+    expect(
+      await readTree(
+        objects,
+        many(LIMITS.files - 5, (at) => `d${at % 5}/${at}`),
+      ),
+    ).toHaveLength(LIMITS.files - 5);
+    expect(
+      await readTree(
+        objects,
+        many(LIMITS.files + 1, (at) => `d${at % 5}/${at}`),
+      ),
+    ).toBeNull();
+    // One folder of more than the reader keeps.
+    expect(
+      await readTree(
+        objects,
+        many(20_000, (at) => `${at}${'x'.repeat(40)}`),
+      ),
+    ).toBeNull();
+    objects.close();
+  });
+});
+
 describe('a transaction of refs', () => {
   it('locks at prepare and moves at commit', async () => {
     const to = ref('refs/heads/master');
@@ -86,6 +164,7 @@ describe('a transaction of refs', () => {
     const aborted = openRefTransaction(folder);
     await aborted.prepare([{ ref: 'refs/heads/b', to }]);
     await aborted.abort();
+    await openRefTransaction(folder).abort();
     const moved = openRefTransaction(folder);
     await expect(
       moved.prepare([
