@@ -137,7 +137,8 @@ async function processError(
   if (readService(system, site.slot(slot)).state !== 'run')
     await waitUntil(system, () => hasEndMark(system, site, slot, logStart), 2_000);
   const lines = lastWords(linesSince(system, site, slot, logStart, READ_LINES), LOG_LINES);
-  return new KraftwerkError(code, `v${request.release} not deployed: ${what}`, {
+  const done = readCurrent(system, site)?.release === request.release ? 'restarted' : 'deployed';
+  return new KraftwerkError(code, `v${request.release} not ${done}: ${what}`, {
     step: code === 'node.runit' ? 'Start' : 'Health',
     lines,
     exit: 'unhealthy',

@@ -97,7 +97,7 @@ const SCHEMA_VERSION = 3;
 const FROM_2 =
   'INSERT OR IGNORE INTO key_uses SELECT fingerprint, last_used_at FROM keys WHERE last_used_at IS NOT NULL;';
 /** Deploys whose transcripts are kept per target. */
-const KEPT_DEPLOYS = 200;
+export const KEPT_DEPLOYS = 200;
 const KEPT_AUDIT = 100_000;
 
 type Row = Record<string, unknown>;

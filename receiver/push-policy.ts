@@ -70,7 +70,8 @@ export function decideRefs(
         `git push ${remote} ${allowed.find((branch) => branches.some((update) => update.ref === `refs/heads/${branch}`)) ?? name}`,
       );
     if (!allowed.includes(name)) {
-      const main = deployed?.slice('refs/heads/'.length) ?? allowed[0] ?? 'master';
+      const last = deployed?.slice('refs/heads/'.length) ?? '';
+      const main = allowed.includes(last) ? last : (allowed[0] ?? 'master');
       return reject(
         `${allowed.join(' or ')} deploys`,
         `the branch ${name} does not deploy ${targetName(target)}; ${allowed.join(' and ')} ${allowed.length === 1 ? 'does' : 'do'}`,

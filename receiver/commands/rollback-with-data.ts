@@ -3,7 +3,7 @@ import { EXIT_CODES, KraftwerkError } from '../../node-agent/protocol.ts';
 import { ALL } from '../data/data-services.ts';
 import { type ListedDump, listDumps } from '../data/dump.ts';
 import { loadDump } from '../data/load.ts';
-import type { ReleaseRecord } from '../journal.ts';
+import { KEPT_DEPLOYS, type ReleaseRecord } from '../journal.ts';
 import { type Target, targetName } from '../target.ts';
 import { headline } from '../transcript.ts';
 import type { Command, CommandContext } from './command.ts';
@@ -13,7 +13,7 @@ import { findKept } from './release-number.ts';
 import { branchOf, deployAndTell, findDeployed, orderRelease } from './run-deploy.ts';
 
 /**
- * Where the last deploy failed in its release command, the release that serves stays, and only its data comes back.
+ * Where the last deploy failed after its data was dumped, the release that serves stays, and that dump comes back.
  * @param given null: as above, else the release before
  */
 export async function rollBackWithData(
@@ -41,7 +41,7 @@ export async function rollBackWithData(
   );
 }
 
-/** @throws KraftwerkError `rollback.no-dump`, `release.none` */
+/** @throws KraftwerkError `rollback.no-dump`, `rollback.done`, `release.none` */
 function choose(
   context: CommandContext,
   target: Target,
@@ -50,12 +50,17 @@ function choose(
   dumps: readonly ListedDump[],
 ): { dump: ListedDump; release: ReleaseRecord | null } {
   const { journal } = context.receiver;
-  const [last] = journal.deploys(target, 1);
+  const deploys = journal.deploys(target, KEPT_DEPLOYS);
+  const [last] = deploys;
   const beforeOf = ({ parts }: ListedDump): number | null => parts[0]?.summary.before ?? null;
-  // Oldest first: the first release command after a release is the one that has changed what it knew.
+  // Oldest first: the first deploy that took a release's place has dumped what that one left.
   const made = dumps.filter((dump) => !dump.destroyed && beforeOf(dump) !== null).toReversed();
-  const failed = last?.phase === 'failed' && made.some((dump) => beforeOf(dump) === last.release);
-  const stays = given === current.release || (given === null && failed);
+  const failed = last?.phase === 'failed' ? made.find((dump) => beforeOf(dump) === last.release) : undefined;
+  if (given === null && failed !== undefined) {
+    assertNotDone(target, failed, dumps);
+    return { dump: failed, release: null };
+  }
+  const stays = given === current.release;
   const release = stays
     ? null
     : given === null
@@ -68,7 +73,14 @@ function choose(
     });
   }
   const number = (release ?? current).release;
-  const dump = made.find((one) => (beforeOf(one) ?? 0) > number);
+  // It may have served more than once: what counts is the last time, and the data that it left then.
+  const began =
+    deploys.find((one) => one.phase === 'done' && one.kind !== 'restart' && one.release === number)?.id ?? 0;
+  const later = made.flatMap((dump) => {
+    const deploy = journal.deployOf(target, beforeOf(dump) ?? 0);
+    return deploy !== null && deploy.id > began ? [{ dump, deploy }] : [];
+  });
+  const { dump } = later.find(({ deploy }) => deploy.phase === 'done') ?? later[0] ?? {};
   if (dump !== undefined) return { dump, release };
   throw new KraftwerkError(
     'rollback.no-dump',
@@ -77,6 +89,23 @@ function choose(
       hint: [
         `without its data: ssh kraftwerk@HOST rollback ${targetName(target)} v${number}`,
         `all dumps: ssh kraftwerk@HOST dumps ${targetName(target)}`,
+      ],
+      exit: 'denied',
+    },
+  );
+}
+
+/** A second time would take what visitors have written since the first. @throws KraftwerkError `rollback.done` */
+function assertNotDone(target: Target, { name }: ListedDump, dumps: readonly ListedDump[]): void {
+  const since = dumps.find((dump) => dump.name > name && dump.parts[0]?.summary.reason === 'load');
+  if (since === undefined) return;
+  throw new KraftwerkError(
+    'rollback.done',
+    `${targetName(target)}: its data has been replaced since the last deploy failed (before it: ${since.name})`,
+    {
+      hint: [
+        `all the same: ssh kraftwerk@HOST load ${targetName(target)} ${name}`,
+        `an earlier release: ssh kraftwerk@HOST rollback ${targetName(target)} vN --with-data`,
       ],
       exit: 'denied',
     },

@@ -185,7 +185,9 @@ export async function prepareAll(
     const named = names.length === 1 ? error : nameNode(error, first.name);
     throw dump === null ? named : addHints(named, waysBack(targetName(order.target), dump));
   });
-  return everywhere('boot');
+  return await everywhere('boot').catch((error: unknown) => {
+    throw dump === null ? error : addHints(error, waysBack(targetName(order.target), dump));
+  });
 }
 
 /** After a release command that may have begun to change the data. */

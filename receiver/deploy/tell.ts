@@ -34,6 +34,9 @@ const DONE: Readonly<Record<DeployKind, string>> = {
   restart: 'restarted',
 };
 
+/** Steps that begin with a process. */
+const STARTED: readonly string[] = ['Start', 'Health', 'Settle', 'Switch'];
+
 /** @param prepare gives the order, or says in a few words why there is none; what it throws is told like any failure */
 export async function tellDeploy(
   { target, signal, say }: Audience,
@@ -67,7 +70,7 @@ export async function tellDeploy(
     const known = error instanceof KraftwerkError ? error : reportBug(error, log);
     sayLines(formatError(known));
     const current = before?.current ?? null;
-    sayLines(whatServes(target, current, before?.stopped ?? false, release));
+    sayLines(whatServes(target, current, before?.stopped ?? false, release, known.step));
     const still = current === null ? '' : `; v${current} still live`;
     return { rejected: `${known.reason ?? known.step?.toLowerCase() ?? 'not deployed'}${still}`, exit: known.exit };
   } finally {
@@ -78,13 +81,21 @@ export async function tellDeploy(
 /**
  * What serves after all, and where to read on. A command that does not fit is given a line of its own, whole, to be pasted.
  * @param release whose log tells more; null: there is none
+ * @param step where it failed: before its process was started, the transcript is all there is
  */
-function whatServes(target: Target, current: number | null, stopped: boolean, release: number | null): string[] {
+function whatServes(
+  target: Target,
+  current: number | null,
+  stopped: boolean,
+  release: number | null,
+  step: string | undefined,
+): string[] {
   const name = targetName(target);
   const state = stopped ? 'stopped' : 'serving';
   const serves = current === null ? `nothing serves ${name} yet.` : `v${current} is still ${state}.`;
   if (release === null) return labelled('hint', serves);
-  const command = `ssh kraftwerk@HOST logs ${name} --release v${release}`;
+  const which = step !== undefined && STARTED.includes(step) ? '--release' : '--deploy';
+  const command = `ssh kraftwerk@HOST logs ${name} ${which} v${release}`;
   const whole = labelled('hint', `${serves} Log: ${command}`);
   return whole.length === 1 ? whole : [...labelled('hint', `${serves} Log:`), `      ${command}`];
 }

@@ -6,6 +6,7 @@ import { KraftwerkError } from '../../node-agent/protocol.ts';
 type Env = Readonly<Record<string, string | undefined>>;
 
 const GIT_LIMIT_MS = 20_000;
+const CAUGHT = 255;
 const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 
 /** Descriptors in the place of a program's own. */
@@ -40,7 +41,7 @@ export function runUserGit(args: readonly string[], { cwd, env }: { cwd: string;
 
 /**
  * A program that has terminal, streams and signals to itself until it ends.
- * @returns its exit code; 128 + the signal's number when one has ended it
+ * @returns its exit code; 128 + the signal's number when one has ended it, also where it catches signals and says 255, as ssh does
  * @throws KraftwerkError `program.missing`
  */
 export function runInForeground(
@@ -51,7 +52,11 @@ export function runInForeground(
 ): Promise<number> {
   return new Promise((resolve, reject) => {
     let child: ChildProcess | null = null;
-    const forward = (signal: NodeJS.Signals): void => void child?.kill(signal);
+    let heard: NodeJS.Signals | null = null;
+    const forward = (signal: NodeJS.Signals): void => {
+      heard = signal;
+      child?.kill(signal);
+    };
     // Before it is started: a signal that came first would leave it behind alone.
     for (const signal of FORWARDED) process.on(signal, forward);
     const stdio = [files.stdin ?? 'inherit', files.stdout ?? 'inherit', 'inherit'] as const;
@@ -64,6 +69,9 @@ export function runInForeground(
       const reason = cause.code === 'ENOENT' ? 'it is not installed' : (cause.code ?? cause.message);
       settle(() => reject(new KraftwerkError('program.missing', `cannot start ${program}: ${reason}`, { cause })));
     });
-    child.once('close', (code, signal) => settle(() => resolve(code ?? 128 + constants.signals[signal ?? 'SIGTERM'])));
+    child.once('close', (code, signal) => {
+      const by = code === null ? (signal ?? 'SIGTERM') : code === CAUGHT ? heard : null;
+      settle(() => resolve(by === null ? (code ?? CAUGHT) : 128 + constants.signals[by]));
+    });
   });
 }

@@ -127,9 +127,11 @@ describe('in a project', () => {
     let said = '';
     child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString('utf8')));
     await waitFor('the log', () => said.includes('web starts'));
+    let complaint = '';
+    child.stderr.on('data', (chunk: Buffer) => (complaint += chunk.toString('utf8')));
     child.kill('SIGINT');
     const [code] = (await ended) as [number | null];
-    expect(code).not.toBe(0);
+    expect({ code, complaint }).toEqual({ code: 130, complaint: expect.not.stringContaining('error:') });
     await waitFor('ssh to end', () => processesWith(receiver.home.folder).length === 0);
   });
 

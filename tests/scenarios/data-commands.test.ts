@@ -240,6 +240,30 @@ describe('a release command', () => {
     expect(back).toMatchObject({ code: 0 });
     expect(stage.digest()).toBe(before);
     expect((await get(receiver, 'blog-stage.localhost')).status).toBe(200);
+
+    stage.note('written since');
+    const since = stage.digest();
+    const again = await receiver.ssh('rollback', 'blog/stage', '--with-data');
+    expect({ code: again.code, data: stage.digest() }).toEqual({ code: 4, data: since });
+    expect(again.stderr.replaceAll(/\n\s+/g, ' ')).toMatch(
+      /^error: blog\/stage: its data has been replaced since the last deploy failed/m,
+    );
+  });
+
+  it('whose site does not start then is told the way back, too, and the dump that is named is the one that comes', async () => {
+    stage.note('written later');
+    const before = stage.digest();
+    alice.commit({ 'kraftwerk.yaml': failing.replace(' && exit 1', ''), 'app.py': 'import nothing_of_this_name\n' });
+    const pushed = await alice.push('stage');
+    expect(pushed.rejected).toMatch(/; v\d+ still live$/);
+    const said = pushed.lines.join(' ').replaceAll(/\s+/g, ' ');
+    const dump = /the data was dumped before the command \((\S+)\)/.exec(said)?.[1];
+    expect(said).toContain('ssh kraftwerk@HOST rollback blog/stage --with-data');
+    expect(stage.notes()).toEqual([]);
+    const back = await receiver.ssh('rollback', 'blog/stage', '--with-data');
+    expect({ code: back.code, data: stage.digest() }).toEqual({ code: 0, data: before });
+    expect(back.stderr.replaceAll(/\s+/g, ' ')).toContain(`serves with the data of ${dump}`);
+    alice.git(['reset', '-q', '--hard', 'HEAD^']);
   });
 
   it('that has migrated is undone with its release', async () => {
