@@ -191,7 +191,7 @@ function changed(entry: Entry): KraftwerkError {
 /** @throws KraftwerkError `dump.cut`, `dump.damaged`, `dump.hostile`, `dump.version`, `dump.missing`, `node.disk-full`: then nothing is kept of it */
 export async function importDump(request: ImportRequest, work: Work): Promise<DumpSummary> {
   const { system, site } = work;
-  const { name, target, reason, from, keep } = request;
+  const { name, target, reason, from } = request;
   const folder = openDumps(work);
   const part = openPart(system, folder, name);
   const summary = await makingPart(work, part, { step: 'Copy', what: `taking in ${name}` }, async () => {
@@ -203,6 +203,6 @@ export async function importDump(request: ImportRequest, work: Work): Promise<Du
     system.publish(part, `${folder}/${name}`);
     return made;
   });
-  removeOld(work, folder, reason, keep);
+  removeOld(work, folder, request);
   return summary;
 }

@@ -34,7 +34,10 @@ export function createFolders(system: System, part: string) {
   };
 }
 
-/** @throws KraftwerkError `dump.damaged` */
+/**
+ * Where all sites are one user, files are copied: a load would make them the site's own again, and they are the other's still.
+ * @throws KraftwerkError `dump.damaged`
+ */
 export async function linkDump(
   work: Work,
   { folder, manifest }: { folder: string; manifest: Manifest },
@@ -69,7 +72,7 @@ export async function linkDump(
         } else if (entry.kind === 'link') {
           system.bytes.symlink(target, Buffer.from(entry.to, 'latin1'));
           list.add(entry);
-        } else if (system.bytes.link(source, target)) {
+        } else if (work.site.owner !== null && system.bytes.link(source, target)) {
           done++;
           list.add(entry);
         } else {

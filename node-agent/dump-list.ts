@@ -1,6 +1,15 @@
 /** The list of all that is in a dump, a line of JSON each: written and read as it goes, it may have a million. */
 
-import { type DumpPath, diskPath, fromPaper, joinName, parseDumpPath, showPath, toPaper } from './dump-names.ts';
+import {
+  type DumpPath,
+  diskPath,
+  fromPaper,
+  joinName,
+  parseDumpPath,
+  parseLinkPath,
+  showPath,
+  toPaper,
+} from './dump-names.ts';
 import { KraftwerkError } from './protocol.ts';
 import { createSha256 } from './sha256.ts';
 import type { System } from './system.ts';
@@ -51,7 +60,7 @@ function parseEntry(line: string, where: string): Entry {
   const common = { path, mode: (mode as number) & 0o777, mtime };
   if (kind === 'folder') return { ...common, kind };
   const to = kind === 'link' ? fromPaper(value.to) : null;
-  if (kind === 'link' && to !== null) return { ...common, kind, to };
+  if (kind === 'link' && to !== null) return { ...common, path: parseLinkPath(path, where), kind, to };
   if (kind === 'file' && Number.isSafeInteger(size) && (size as number) >= 0) {
     if (linked === true) return { ...common, kind, size: size as number, sha256: null };
     if (typeof sha256 === 'string' && /^[0-9a-f]{64}$/.test(sha256))
@@ -130,7 +139,10 @@ export async function checkList(system: System, folder: string, wanted: ListSum)
   if (hash.digest('hex') !== wanted.sha256) throw damaged(LIST_FILE, 'its checksum is wrong');
 }
 
-/** What is really there, folders before what is in them. @throws KraftwerkError `dump.kind` */
+/**
+ * What is really there, folders before what is in them.
+ * @throws KraftwerkError `dump.kind`; `dump.hostile` for what could be written now and never be read again
+ */
 export function* walkTree(
   system: System,
   folder: string,
@@ -142,11 +154,13 @@ export function* walkTree(
   const common = { path, mode: stat.mode & 0o777, mtime: Math.trunc(stat.mtimeMs) };
   if (stat.isDirectory()) {
     yield { entry: { ...common, kind: 'folder' } };
-    for (const name of system.bytes.names(at)) yield* walkTree(system, folder, joinName(path, name));
+    for (const name of system.bytes.names(at))
+      yield* walkTree(system, folder, parseDumpPath(joinName(path, name), 'the dump'));
   } else if (stat.isFile()) {
     const { size, nlink: links, birthtimeMs: bornMs } = stat;
     yield { entry: { ...common, kind: 'file', size, sha256: null, links, bornMs } };
   } else if (stat.isSymbolicLink()) {
+    parseLinkPath(path, 'the dump');
     yield { entry: { ...common, kind: 'link', to: system.bytes.readLink(at).toString('latin1') } };
   } else
     throw new KraftwerkError('dump.kind', `${showPath(path)}: is neither file nor folder nor link`, {

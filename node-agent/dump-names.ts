@@ -43,6 +43,16 @@ export function fromPaper(value: unknown): string | null {
   return typeof base64 === 'string' ? Buffer.from(base64, 'base64').toString('latin1') : null;
 }
 
+/** Where `copy_tree` puts what belongs to a site: load.sh follows links nowhere there, and everywhere else. */
+const TREE = 'tree';
+
+/** A link may stand in what a site has made, and nowhere else. @throws KraftwerkError `dump.hostile` */
+export function parseLinkPath(path: DumpPath, where: string): DumpPath {
+  const [, folder, ...below] = path.split('/');
+  if (folder === TREE && below.length > 0) return path;
+  throw refuse(path, 'is a link, which may only stand below SERVICE/tree', where);
+}
+
 /** @throws KraftwerkError `dump.hostile` */
 export function parseDumpPath(path: string, where: string): DumpPath {
   const parts = path.split('/');
@@ -58,7 +68,11 @@ export function parseDumpPath(path: string, where: string): DumpPath {
             ? 'is too long a name'
             : null;
   if (wrong === null) return path as DumpPath;
-  throw new KraftwerkError('dump.hostile', `${where}: "${showPath(path.slice(0, 200))}" ${wrong}`, {
+  throw refuse(path, wrong, where);
+}
+
+function refuse(path: string, what: string, where: string): KraftwerkError {
+  return new KraftwerkError('dump.hostile', `${where}: "${showPath(path.slice(0, 200))}" ${what}`, {
     reason: 'the dump is refused',
   });
 }

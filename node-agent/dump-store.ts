@@ -79,12 +79,18 @@ export function removeDump(system: System, folder: string, name: DumpName): void
   system.remove(gone);
 }
 
-/** Of the dumps of a reason, so many stay. What cannot be removed now is no reason to fail. */
-export function removeOld(work: Work, folder: string, reason: DumpReason, keep: number): void {
+/** Of the dumps of a reason, so many stay: `made`, whatever its name says of its age, and the newest others. What cannot be removed now is no reason to fail. */
+export function removeOld(
+  work: Work,
+  folder: string,
+  { name: made, reason, keep }: { name: DumpName | null; reason: DumpReason; keep: number },
+): void {
   const { system } = work;
   try {
-    const same = dumpNames(system, folder).filter((name) => reasonOf(system, `${folder}/${name}`) === reason);
-    for (const name of same.slice(keep)) removeDump(system, folder, name);
+    const others = dumpNames(system, folder).filter(
+      (name) => name !== made && reasonOf(system, `${folder}/${name}`) === reason,
+    );
+    for (const name of others.slice(made === null ? keep : Math.max(0, keep - 1))) removeDump(system, folder, name);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     work.emit({ event: 'warning', message: `older dumps could not be removed: ${why}` });

@@ -2,7 +2,7 @@
 
 import type { Header } from 'tar-stream';
 import type { Entry } from './dump-list.ts';
-import { type DumpPath, parseDumpPath, showPath, toPaper } from './dump-names.ts';
+import { type DumpPath, parseDumpPath, parseLinkPath, showPath, toPaper } from './dump-names.ts';
 import { KraftwerkError } from './protocol.ts';
 import { createSha256 } from './sha256.ts';
 
@@ -10,6 +10,8 @@ export const SUMS_FILE = 'SHA256SUMS';
 /** For what is no text, which a tar's own names have to be. */
 const PAX_PATH = 'KRAFTWERK.path';
 const PAX_LINK = 'KRAFTWERK.linkpath';
+/** PATH_MAX, without its end. */
+const LINK_BYTES = 4095;
 const LATEST_S = 2 ** 31 - 1;
 
 /** What an entry is made with. */
@@ -51,8 +53,8 @@ export function fromHeader(header: Header): Entry {
     return { ...common, kind: 'file', size: header.size, sha256: null };
   if (header.type === 'symlink') {
     const to = bytes(PAX_LINK, header.linkname ?? '');
-    if (to === '' || to.length > 4000 || to.includes('\0')) throw hostile(path, 'is a link to nowhere');
-    return { ...common, kind: 'link', to };
+    if (to === '' || to.length > LINK_BYTES || to.includes('\0')) throw hostile(path, 'is a link to nowhere');
+    return { ...common, path: parseLinkPath(path, 'the archive'), kind: 'link', to };
   }
   throw hostile(path, `is a ${header.type ?? 'thing of unknown kind'}, not a file, folder or symlink`);
 }

@@ -35,7 +35,7 @@ const LOOK_MS = 1_500;
 /** @throws KraftwerkError `service.failed`, `service.away`, `dump.exists`, `dump.aborted`, `node.disk-full`: then there is nothing of it */
 export async function makeDump(request: DumpRequest, work: Work): Promise<DumpSummary> {
   const { system } = work;
-  const { name, target, reason, release, before, services, keep } = request;
+  const { name, target, reason, release, before, services } = request;
   const folder = openDumps(work);
   const names = services.map((service) => service.name);
   const part = openPart(system, folder, name);
@@ -48,7 +48,7 @@ export async function makeDump(request: DumpRequest, work: Work): Promise<DumpSu
       return { detail: describeSizes(made.services), summary: made };
     }),
   );
-  removeOld(work, folder, reason, keep);
+  removeOld(work, folder, request);
   return summary;
 }
 

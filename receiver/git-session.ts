@@ -2,7 +2,7 @@
 import { KraftwerkError } from '../node-agent/protocol.ts';
 import { decide, type Identity, requireAccess, targetNotFound } from './access.ts';
 import type { EnvironmentConfig } from './config.ts';
-import { refuseWhileDestroying } from './data/destroy.ts';
+import { refuseWhileOpen } from './data/settle-operations.ts';
 import { type GitService, parseTargetPath, type TargetName } from './exec-line.ts';
 import { openObjects } from './git/object-reader.ts';
 import type { HookServer } from './git/proc-receive.ts';
@@ -88,7 +88,7 @@ export async function receive(
     say(describeWait(holder, waitedMs, services.nowMs())),
   );
   try {
-    refuseWhileDestroying(services.journal, target);
+    refuseWhileOpen(services.journal, target);
     const created = !(await repositoryExists(services.data, target));
     if (created) await createRepository(services.data, target);
     const repository = openRepository(services.data, target);

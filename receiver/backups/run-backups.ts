@@ -6,7 +6,7 @@ import { listDumps, makeDump } from '../data/dump.ts';
 import { proveDump } from '../data/prove.ts';
 import { settleOperations } from '../data/settle-operations.ts';
 import { type Target, targetName } from '../target.ts';
-import type { TargetLocks } from '../target-locks.ts';
+import type { Lock, TargetLocks } from '../target-locks.ts';
 import { copyDump, pruneCopies } from './copies.ts';
 import type { ObjectStore } from './object-store.ts';
 import { createSchedules, type ScheduledWork, type Schedules } from './schedule.ts';
@@ -53,7 +53,11 @@ function worksOf(services: BackupServices, environment: EnvironmentConfig): Sche
   return [backup, drill];
 }
 
-/** One target's trouble is not the others'. */
+/** Whoever is busy for longer than that comes last, and then has as long as a large load takes. */
+const FIRST_WAIT_MS = 60_000;
+const LAST_WAIT_MS = 6 * 3_600_000;
+
+/** One target's trouble is not the others'; nor is one that somebody holds. */
 async function forEachTarget(
   services: BackupServices,
   environment: string,
@@ -61,13 +65,21 @@ async function forEachTarget(
   signal: AbortSignal,
   body: (target: Target, audience: Audience) => Promise<void>,
 ): Promise<void> {
-  for (const { current, target } of services.journal.targets()) {
-    if (target.environment !== environment || current === null) continue;
+  const targets = services.journal
+    .targets()
+    .filter(({ current, target }) => target.environment === environment && current !== null)
+    .map(({ target }) => ({ target, waitMs: FIRST_WAIT_MS }));
+  for (const { target, waitMs } of targets) {
     signal.throwIfAborted();
     const name = targetName(target);
     const audience: Audience = { signal, emit: () => undefined };
     try {
-      const lock = await services.locks.acquire(name, BY, kind, signal, () => undefined);
+      const lock = await acquireWithin(services, name, kind, signal, waitMs);
+      if (lock === null) {
+        if (waitMs === LAST_WAIT_MS) throw new Error(`it was busy for ${LAST_WAIT_MS / 3_600_000} hours`);
+        targets.push({ target, waitMs: LAST_WAIT_MS });
+        continue;
+      }
       try {
         await settleOperations(services, target, audience);
         await body(target, audience);
@@ -81,6 +93,24 @@ async function forEachTarget(
       services.journal.data.noteSchedule(target, kind, message);
       services.log(`${kind}.failed`, { target: name, message });
     }
+  }
+}
+
+/** @returns null: somebody else has it still @throws KraftwerkError `target.busy`: too many wait */
+async function acquireWithin(
+  { locks }: BackupServices,
+  name: string,
+  kind: 'backup' | 'drill',
+  signal: AbortSignal,
+  waitMs: number,
+): Promise<Lock | null> {
+  const late = AbortSignal.timeout(waitMs);
+  try {
+    return await locks.acquire(name, BY, kind, AbortSignal.any([signal, late]), () => undefined);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (late.aborted) return null;
+    throw error;
   }
 }
 

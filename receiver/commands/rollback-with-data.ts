@@ -30,7 +30,10 @@ export async function rollBackWithData(
       const dumps = await listDumps(receiver, target);
       const { dump, release } = choose(context, target, deployed.release, given, dumps);
       const order = { target, dump: dump.name, choice: ALL, by: identity.name, backUp: true, scrub: null };
-      const serve = release === null ? {} : { serve: () => goBackTo(context, target, release) };
+      const serve =
+        release === null
+          ? {}
+          : { serve: { release: release.release, start: () => goBackTo(context, target, release) } };
       const { loaded, rest } = await loadDump(receiver, { ...order, ...serve }, audience);
       goesOn(rest);
       receiver.journal.audit(identity.name, 'rollback.data', target, dump.name);
@@ -52,7 +55,9 @@ function choose(
   const { journal } = context.receiver;
   const deploys = journal.deploys(target, KEPT_DEPLOYS);
   const [last] = deploys;
-  const beforeOf = ({ parts }: ListedDump): number | null => parts[0]?.summary.before ?? null;
+  // An uploaded one may tell of another target's releases.
+  const beforeOf = ({ parts: [part] }: ListedDump): number | null =>
+    part?.summary.reason === 'release' ? part.summary.before : null;
   // Oldest first: the first deploy that took a release's place has dumped what that one left.
   const made = dumps.filter((dump) => !dump.destroyed && beforeOf(dump) !== null).toReversed();
   const failed = last?.phase === 'failed' ? made.find((dump) => beforeOf(dump) === last.release) : undefined;

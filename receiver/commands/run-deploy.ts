@@ -1,6 +1,6 @@
 /** What rollback, deploy and restart have in common: the target's lock, the release to start from, the telling. */
 import { EXIT_CODES, KraftwerkError } from '../../node-agent/protocol.ts';
-import { refuseWhileDestroying } from '../data/destroy.ts';
+import { refuseWhileOpen } from '../data/settle-operations.ts';
 import type { DeployOrder } from '../deploy/deploy.ts';
 import { type SayLines, tellDeploy } from '../deploy/tell.ts';
 import { openRepository } from '../git/repository.ts';
@@ -46,7 +46,7 @@ export async function withTarget<T>(
   const { target } = findDeployed(context);
   const lock = await holdTarget(context, target, what);
   try {
-    refuseWhileDestroying(receiver.journal, target);
+    refuseWhileOpen(receiver.journal, target);
     return await body(findDeployed(context));
   } finally {
     lock.release();

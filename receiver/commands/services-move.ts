@@ -76,7 +76,7 @@ async function placeAnew(context: CommandContext, target: Target, service: Servi
       throw new KraftwerkError('move.there', `${service} of ${name} is on ${to.name} already`, { exit: 'denied' });
     data.noteOldCopy(target, service, node);
     data.moveService(target, service, to.name);
-    data.forgetOldCopy(target, service, to.name);
+    receiver.journal.data.forgetOldCopy(target, service, to.name);
     return node;
   });
   receiver.journal.audit(identity.name, 'services.place', target, `${service} ${from} ${to.name}`);
@@ -86,14 +86,8 @@ async function placeAnew(context: CommandContext, target: Target, service: Servi
   return EXIT_CODES.ok;
 }
 
-/** @throws KraftwerkError `move.live`, `move.nothing` */
-async function forgetCopy(
-  context: CommandContext,
-  target: Target,
-  service: ServiceName,
-  nodeName: string,
-): Promise<number> {
-  const { identity, json, receiver, stderr, stdout } = context;
+/** The node with the old copy. @throws KraftwerkError `move.live`, `move.nothing` */
+function findOldCopy({ receiver }: CommandContext, target: Target, service: ServiceName, nodeName: string): Node {
   const name = targetName(target);
   const { data } = receiver.journal;
   const copies = data.oldCopies(target).filter((copy) => copy.service === service);
@@ -115,13 +109,28 @@ async function forgetCopy(
         exit: 'denied',
       },
     );
+  return node;
+}
+
+/** @throws KraftwerkError `move.live`, `move.nothing` */
+async function forgetCopy(
+  context: CommandContext,
+  target: Target,
+  service: ServiceName,
+  nodeName: string,
+): Promise<number> {
+  const { identity, json, receiver, stderr, stdout } = context;
+  const name = targetName(target);
+  findOldCopy(context, target, service, nodeName);
   stderr.write(`the old data of ${service} of ${name} on ${nodeName} is about to be removed\n`);
   await confirmName(context, servicesMove, name);
   await withData(context, target, 'services:move', async () => {
+    // While the name was typed, or a move was ended, it may have become the live data.
+    const node = findOldCopy(context, target, service, nodeName);
     const { instance, scripts } = receiver.describeServices(target, node);
     const order = { op: 'destroy', instance, part: 'service', services: scripts('destroy', [service]) } as const;
     await node.request(order, { timeoutMs: DATA_LIMIT_MS });
-    data.forgetOldCopy(target, service, nodeName);
+    receiver.journal.data.forgetOldCopy(target, service, nodeName);
   });
   receiver.journal.audit(identity.name, 'services.forget', target, `${service} ${nodeName}`);
   if (json) printJson(stdout, { target: name, service, node: nodeName });

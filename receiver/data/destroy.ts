@@ -11,7 +11,6 @@ import { addHints, nameNode } from '../deploy/node-names.ts';
 import { planHealthcheck } from '../deploy/plan.ts';
 import { pruneArtifacts } from '../git/artifact.ts';
 import { removeRepository, repositoryExists, repositoryPath } from '../git/repository.ts';
-import type { Journal } from '../journal.ts';
 import type { Operation } from '../journal-data.ts';
 import type { Node } from '../nodes/node.ts';
 import { instanceName, type Target, targetName } from '../target.ts';
@@ -96,17 +95,6 @@ export async function settleDestroy(
   }
   await finish(services, going, audience);
   return 'finished';
-}
-
-/** Nothing new begins on what is half gone. @throws KraftwerkError `target.destroying` */
-export function refuseWhileDestroying({ data }: Pick<Journal, 'data'>, target: Target): void {
-  if (!data.openOperations(target).some(({ kind }) => kind === 'destroy')) return;
-  const name = targetName(target);
-  throw new KraftwerkError('target.destroying', `${name} is being destroyed: not all of its nodes have answered yet`, {
-    hint: [`it ends by itself when they do, or now: ssh kraftwerk@HOST destroy ${name}`],
-    reason: 'it is being destroyed',
-    exit: 'busy',
-  });
 }
 
 /** @throws KraftwerkError `service.unknown`, `service.asked` */

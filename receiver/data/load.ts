@@ -16,7 +16,7 @@ import {
   type Place,
   tellRequest,
 } from './data-services.ts';
-import { findDump, makeDump, servicesOf } from './dump.ts';
+import { findDump, KEPT, makeDump, servicesOf } from './dump.ts';
 import { checkPage, leaveMaintenance, putInMaintenance } from './maintenance.ts';
 import type { SiteOnNode } from './site-services.ts';
 
@@ -29,8 +29,8 @@ export interface LoadOrder {
   backUp: boolean;
   /** A command that runs in the target when the new data is live, before visitors see it; its failure puts the old data back. */
   scrub: string | null;
-  /** Instead of starting the release that served: what else is to serve with this data. */
-  serve?: () => Promise<void>;
+  /** Instead of starting the release that served: the one that is to serve with this data, and how. */
+  serve?: { release: number; start: () => Promise<void> };
 }
 
 export interface Loaded {
@@ -54,6 +54,8 @@ interface LoadDetail {
   wasStopped: boolean;
   /** Somebody had put it there: then it stays. */
   wasInMaintenance: boolean;
+  /** The other release that is to serve with this data; null: the one that serves. */
+  serves: number | null;
 }
 
 /**
@@ -74,6 +76,7 @@ export async function loadDump(services: DataServices, order: LoadOrder, audienc
     ...detailOf(dump, places),
     wasStopped: record?.stopped ?? true,
     wasInMaintenance: services.journal.data.maintenance(target) !== null,
+    serves: order.serve?.release ?? null,
   };
   const id = services.journal.data.beginOperation(target, 'load', 'loading', by, detail);
   services.failpoint('load.begun');
@@ -93,7 +96,7 @@ export async function loadDump(services: DataServices, order: LoadOrder, audienc
     services.failpoint('load.quiet');
     await step(services, order, sites, 'swap', going);
     services.failpoint('load.swapped');
-    if (order.serve !== undefined) await order.serve();
+    if (order.serve !== undefined) await order.serve.start();
     else {
       if (!detail.wasStopped) await start(services, target, going);
       await askHealth(sites, places);
@@ -130,7 +133,7 @@ export async function tryLoad(
   const places = await placesOfDump(services, order, audience);
   const sites = await describeAll(services, target, places);
   await step(services, order, sites, 'check', audience);
-  const detail: LoadDetail = { ...detailOf(dump, places), wasStopped: true, wasInMaintenance: true };
+  const detail: LoadDetail = { ...detailOf(dump, places), wasStopped: true, wasInMaintenance: true, serves: null };
   const id = services.journal.data.beginOperation(target, 'load', 'loading', by, detail);
   try {
     await step(services, order, sites, 'new', audience);
@@ -155,14 +158,18 @@ export async function settleLoad(
   audience: Audience,
 ): Promise<'finished' | 'taken back'> {
   const going: Going = { ...operation, detail: operation.detail as LoadDetail };
-  if (operation.phase === 'done') {
-    await openAgain(services, operation.target, going.detail);
-    await removeOld(services, going, audience);
-    return 'finished';
+  const current = services.journal.target(operation.target)?.current ?? null;
+  // Its deploy has come to its end: the release that serves wants this data, not the old one.
+  if (operation.phase === 'swapping' && current !== null && current === going.detail.serves)
+    services.journal.data.setOperationPhase(operation.id, 'done');
+  else if (operation.phase !== 'done') {
+    await goBack(services, { ...going, swapped: operation.phase !== 'loading' }, audience);
+    services.journal.data.endOperation(operation.id, 'interrupted; the data is what it was before');
+    return 'taken back';
   }
-  await goBack(services, { ...going, swapped: operation.phase !== 'loading' }, audience);
-  services.journal.data.endOperation(operation.id, 'interrupted; the data is what it was before');
-  return 'taken back';
+  await openAgain(services, operation.target, going.detail);
+  await removeOld(services, going, audience);
+  return 'finished';
 }
 
 /** There is no way back from here, and what is left to do harms nobody; a large database takes seconds. */
@@ -278,8 +285,9 @@ function placesFrom({ nodes }: DataServices, detail: LoadDetail): Place[] {
   });
 }
 
+/** One more is kept than usual, so that the dump that is loaded does not go for it. */
 function backUp(services: DataServices, { target, choice }: LoadOrder, audience: Audience) {
-  return makeDump(services, { target, reason: 'load', choice }, audience);
+  return makeDump(services, { target, reason: 'load', choice, keep: KEPT.load + 1 }, audience);
 }
 
 async function step(

@@ -134,11 +134,28 @@ describe('that', () => {
     [
       'goes through a link',
       {
-        entries: [LEDGER, { name: 'ledger/l', type: 'symlink', linkname: '/etc' }, { name: 'ledger/l/x', content: '' }],
+        entries: [
+          LEDGER,
+          { name: 'ledger/tree', type: 'directory' },
+          { name: 'ledger/tree/l', type: 'symlink', linkname: '/etc' },
+          { name: 'ledger/tree/l/x', content: '' },
+        ],
       },
       'dump.hostile',
-      'the archive: ledger/l/x does not stand in its folder',
+      'the archive: ledger/tree/l/x does not stand in its folder',
     ],
+    ...['ledger', 'ledger/tree', 'ledger/book', 'ledger/other/l'].map((name): [string, Made, string, string] => [
+      `has a link at ${name}, where load.sh would follow it`,
+      {
+        entries: [
+          ...(name === 'ledger' ? [] : [LEDGER]),
+          ...(name === 'ledger/other/l' ? [{ name: 'ledger/other', type: 'directory' as const }] : []),
+          { name, type: 'symlink', linkname: '/web/victim/dump/2026-11-25T10:00:00/files' },
+        ],
+      },
+      'dump.hostile',
+      `the archive: "${name}" is a link, which may only stand below SERVICE/tree`,
+    ]),
     [
       'links hard',
       { entries: [LEDGER, { name: 'ledger/l', type: 'link', linkname: '/etc/passwd' }] },

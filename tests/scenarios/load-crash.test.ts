@@ -95,6 +95,27 @@ describe('a receiver that is killed', () => {
   });
 });
 
+describe('a rollback with its data', () => {
+  it('that is killed when the old release serves keeps the data that goes with it', async () => {
+    const before = change();
+    const body = (await get(receiver, HOST)).body;
+    await alice.deploy({
+      'kraftwerk.yaml':
+        'wsgi: app:application\nservices: [files, sqlite, flaky]\nrelease: rm "$UPLOADS_PATH/one.txt"\n',
+      'version.txt': 'migrated',
+    });
+    expect(data.digest()).not.toBe(before);
+    writeFileSync(failpoint, 'receiver:done:1:kill\n');
+    const pid = Number(receiver.pid);
+    await receiver.ssh('rollback', 'blog/stage', '--with-data');
+    await waitFor('the receiver to be killed', () => !isAlive(pid));
+    rmSync(failpoint);
+    await restart();
+    expect({ body: (await get(receiver, HOST)).body, data: data.digest() }).toEqual({ body, data: before });
+    await expectServes();
+  });
+});
+
 describe('a service that fails', () => {
   itSome(['new', 'swap'], [])('at %s leaves everything as it was', async (step) => {
     const before = change();
@@ -115,6 +136,13 @@ describe('a service that fails', () => {
     const failed = await receiver.ssh('load', 'blog/stage', dump);
     expect(failed.code).toBe(1);
     expect((await get(receiver, HOST)).status).toBe(503);
+    // What a release command would change now is about to be put back.
+    const pushed = await alice.push('stage');
+    expect({ code: pushed.code, output: pushed.output.replaceAll(/\s+/g, ' ') }).toMatchObject({
+      code: 128,
+      output: expect.stringContaining('a load of the data of blog/stage was cut off') as string,
+    });
+    expect((await receiver.ssh('restart', 'blog/stage')).code).toBe(5);
     const mark = receiver.log.length;
     for (const step of ['swap', 'back']) rmSync(join(receiver.node, `web/fail-${step}`));
     await receiver.logged('operation.settled', () => true, mark);

@@ -439,6 +439,26 @@ describe.skipIf(boxesAvailable() !== null)('services', () => {
       ).toBe('f|f|f');
     });
 
+    it('looks for nothing where a site may have put something else', async () => {
+      const kit = BUILT_IN_KITS.find(({ service }) => service === 'postgres') as Kit;
+      await postgres({}).use(`psql -Xqd "$POSTGRES_DATABASE" <<'SQL'
+CREATE SCHEMA evil;
+CREATE FUNCTION evil.take() RETURNS name LANGUAGE plpgsql AS $$ BEGIN
+  IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user) THEN EXECUTE 'ALTER ROLE "web-blog2" SUPERUSER'; END IF;
+  RETURN 'citext'; END $$;
+CREATE VIEW evil.pg_extension AS SELECT evil.take() AS extname;
+CREATE VIEW evil.pg_available_extension_versions AS SELECT evil.take() AS name, true AS trusted, null::name AS schema;
+ALTER DATABASE "web-blog2" SET search_path = evil, pg_catalog;
+SQL`);
+      await postgres({ extensions: ['citext'] }).trySetUp();
+      await postgres({}).load(['new', 'back'], dumpOf(kit, 'first'));
+      expect(
+        await postgres({}).use(
+          `psql -XAtd "$POSTGRES_DATABASE" -c "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user" -c 'ALTER DATABASE "web-blog2" RESET search_path' -c 'DROP SCHEMA evil CASCADE' 2>/dev/null`,
+        ),
+      ).toMatch(/^f$/m);
+    });
+
     it('is not set up on a server that trusts everybody', async () => {
       const hba = '/etc/postgresql/15/main/pg_hba.conf';
       await node.asRoot(`cp -p ${hba} /root; echo 'host all all 10.0.0.0/8 trust' >>${hba}`);

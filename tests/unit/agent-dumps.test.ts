@@ -96,8 +96,8 @@ describe('an archive', () => {
     { kind: 'file', path: path('files/a'), mode: 0o640, mtime: 5000, size: 7, sha256: null },
     { kind: 'file', path: path(`files/${bytes(0xfc)}`), mode: 0o600, mtime: 0, size: 0, sha256: null },
     { kind: 'folder', path: path(`files/${utf8('ö')}`), mode: 0o700, mtime: 9000 },
-    { kind: 'link', path: path('files/l'), mode: 0o777, mtime: 0, to: '../a' },
-    { kind: 'link', path: path('files/l'), mode: 0o777, mtime: 0, to: bytes(0xfc) },
+    { kind: 'link', path: path('files/tree/l'), mode: 0o777, mtime: 0, to: '../a' },
+    { kind: 'link', path: path('files/tree/l'), mode: 0o777, mtime: 0, to: bytes(0xfc) },
   ] as const)('has a header for %j', (entry) => {
     const header = toHeader(entry, entry.kind === 'file' ? entry.size : 0);
     expect(fromHeader(header as Parameters<typeof fromHeader>[0])).toEqual(entry);

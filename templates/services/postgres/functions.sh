@@ -23,10 +23,11 @@ find_server() {
   fail_server 'PostgreSQL does not answer at /run/postgresql, port 5432' 'on the node: systemctl status "postgresql@*"'
 }
 
-# [DATABASE [ARGS...]] < SQL: as the server's owner. :'live', :"live" and so on are quoted by psql.
+# [DATABASE [ARGS...]] < SQL: as the server's owner. :'live', :"live" and so on are quoted by psql. Who owns a database may set
+# its search_path, and have functions of their own behind every name that is looked for there: PGOPTIONS counts for more.
 sql() {
   setpriv --reuid postgres --regid postgres --init-groups \
-    env -i PATH="$PATH" LANG="$LANG" PGOPTIONS='-c client_min_messages=warning' \
+    env -i PATH="$PATH" LANG="$LANG" PGOPTIONS='-c client_min_messages=warning -c search_path=pg_catalog,pg_temp' \
     "$programs/psql" -XAtqw -h /run/postgresql -p 5432 -v ON_ERROR_STOP=1 \
     -v live="$live" -v new="$new" -v old="$old" -v part="$part" -d "${1:-postgres}" "${@:2}" 9>&-
 }

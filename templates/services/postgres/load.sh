@@ -65,7 +65,9 @@ ALTER DATABASE :"part" ALLOW_CONNECTIONS true;
 SQL
   # Those that the site could not make itself.
   sql "$live" <<'SQL' | sql "$part"
-SELECT format('CREATE EXTENSION IF NOT EXISTS %I CASCADE;', extname) FROM pg_extension
+SELECT format('CREATE EXTENSION IF NOT EXISTS %I %s CASCADE;', extname,
+    CASE WHEN EXISTS (SELECT FROM pg_available_extension_versions WHERE name = extname AND schema IS NOT NULL) THEN '' ELSE 'SCHEMA public' END)
+  FROM pg_extension
   WHERE NOT EXISTS (SELECT FROM pg_available_extension_versions WHERE name = extname AND trusted);
 SQL
   jobs=$(jobs)

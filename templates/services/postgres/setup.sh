@@ -47,7 +47,7 @@ for extension in "${extensions[@]}"; do
   case $way in
     there) ;;
     owner) as_role psql -XAtq -v ON_ERROR_STOP=1 -v extension="$extension" -d "$live" <<<"$make" ;;
-    allowed) sql "$live" -v extension="$extension" <<<"$make" ;;
+    allowed) sql "$live" -v extension="$extension" <<<'CREATE EXTENSION :"extension" SCHEMA public CASCADE' ;;
     admin)
       fail "the extension $extension would let the site act as the database's superuser" \
         'an admin who wants that adds it to "allowed" in a copy of templates/services/postgres/setup.sh'
