@@ -69,6 +69,12 @@ async function pump(work: Work, tar: Extract, state: { over: boolean }): Promise
     if (!tar.write(piece)) await Promise.race([once(tar, 'drain'), closed]);
     if (state.over) return;
   }
+  if (total === 0)
+    throw new KraftwerkError('dump.cut', 'the archive is empty: nothing came on stdin', {
+      step: 'Copy',
+      hint: 'load TARGET --upload <FILE',
+      reason: 'the archive is refused',
+    });
   if (total % 512 !== 0 || zeros < END_BYTES) throw cut(`it ends after ${formatAmount(total)}, within what it holds`);
   tar.end(null);
 }

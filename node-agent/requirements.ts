@@ -58,6 +58,14 @@ export function locateRequirement(requirements: Requirements, requirement: strin
   return null;
 }
 
+/** The same of a line that pip cannot read, which it tells by its number: another may name the same package. Null: it tells something else. */
+export function locateInvalid({ texts }: Requirements, words: string): string | null {
+  const [, number = '', path = ''] = /Invalid requirement: .*\(from line (\d+) of (.+?)\)/.exec(words) ?? [];
+  const file = texts.find((text) => path === text.path || path.endsWith(`/${text.path}`));
+  const line = file?.text.split(/\r?\n/)[Number(number) - 1];
+  return file === undefined || line === undefined ? null : `${file.path}:${number} ${line.trim()}`;
+}
+
 /** Lines without comments, joined where they end with a backslash; numbers are those of the first part. */
 function logicalLines(text: string): { number: number; line: string }[] {
   const result: { number: number; line: string }[] = [];

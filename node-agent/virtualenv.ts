@@ -4,7 +4,7 @@ import type { SiteLayout } from './layout.ts';
 import { lendTree, makeLentFolder, takeTree } from './ownership.ts';
 import { projectCommand } from './project-command.ts';
 import { KraftwerkError, type PrepareRequest } from './protocol.ts';
-import { locateRequirement, type Requirements, readRequirements } from './requirements.ts';
+import { locateInvalid, locateRequirement, type Requirements, readRequirements } from './requirements.ts';
 import { createSha256 } from './sha256.ts';
 import { syncFolder } from './sync-tree.ts';
 import { DEFAULT_PATH, type RunResult, type System } from './system.ts';
@@ -261,7 +261,8 @@ function installError(requirements: Requirements, result: RunResult): KraftwerkE
           /Failed to build ['"]?([\w.-]+)/.exec(line)?.[1],
       )
       .find((name) => name !== undefined) ?? null;
-  const place = named === null ? null : (locateRequirement(requirements, named) ?? named);
+  const invalid = tail.map((line) => locateInvalid(requirements, line)).find((place) => place !== null) ?? null;
+  const place = invalid ?? (named === null ? null : (locateRequirement(requirements, named) ?? named));
   return new KraftwerkError(
     'packages.install',
     place === null ? `pip failed with exit code ${result.code}` : `${place}: pip could not install it`,
@@ -271,7 +272,7 @@ function installError(requirements: Requirements, result: RunResult): KraftwerkE
       hint: [
         // pip goes on to the next index, and then says of the package that there is none.
         ...(tail.some((line) => UNREACHED.test(line)) ? [IS_REACHABLE] : []),
-        named === null
+        named === null || invalid !== null
           ? "pip's last words are above"
           : "is the name right, and does this version exist for the node's Python?",
       ],

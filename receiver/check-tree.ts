@@ -21,8 +21,12 @@ export function checkTree(manifest: Manifest, files: ReadonlySet<string>): void 
       `${manifest.where('requirements')} requirements: no file ${manifest.requirements}${meant(manifest.requirements, files)}`,
     );
   }
+  // Folders that `build` makes are not in the repository.
+  if (manifest.srcNamed && manifest.build === null && manifest.src !== '.' && !folders.has(manifest.src))
+    problems.push(`${manifest.where('src')} src: no folder ${manifest.src}${meant(manifest.src, folders)}`);
+  if (manifest.packageNamed && manifest.build === null && !hasPackage(manifest, files, folders))
+    problems.push(`${manifest.where('package')} package: no package ${manifest.package} in the tree`);
   for (const { prefix, folder, named } of manifest.static) {
-    // A folder that `build` makes is not in the repository.
     if (!named || manifest.build !== null || folder === '.' || folders.has(folder)) continue;
     problems.push(`${manifest.where(`static.${prefix}`)} static: no folder ${folder}${meant(folder, folders)}`);
   }
@@ -34,6 +38,17 @@ export function checkTree(manifest: Manifest, files: ReadonlySet<string>): void 
     exit: 'config',
     reason: 'kraftwerk.yaml does not fit the tree',
   });
+}
+
+/** `blog`, or `blog.site`: a folder or a module, in the root or in `src`. */
+function hasPackage(
+  { package: name, src }: Manifest,
+  files: ReadonlySet<string>,
+  folders: ReadonlySet<string>,
+): boolean {
+  const path = name.replaceAll('.', '/');
+  const below = src === '.' || src === path ? [] : [`${src}/${path}`];
+  return [path, ...below].some((place) => folders.has(place) || files.has(`${place}.py`));
 }
 
 function listFolders(files: ReadonlySet<string>): Set<string> {

@@ -46,7 +46,9 @@ export interface Manifest {
   workerClass: string;
   environ: Readonly<Record<string, string>>;
   package: string;
+  packageNamed: boolean;
   src: TreePath;
+  srcNamed: boolean;
   requirements: TreePath;
   requirementsNamed: boolean;
   python: AbsolutePath;
@@ -215,7 +217,9 @@ function resolve(section: Section, domains: readonly string[], context: Manifest
     workerClass: workerClass === 'sync' && threads > 1 ? 'gthread' : workerClass,
     environ: Object.fromEntries(Object.entries(section.environ ?? {}).map(([name, value]) => [name, String(value)])),
     package: packageName,
+    packageNamed: section.package !== undefined,
     src,
+    srcNamed: section.src !== undefined,
     requirements: normaliseTreePath(section.requirements ?? 'requirements.txt') as TreePath,
     requirementsNamed: section.requirements !== undefined,
     python: `/usr/bin/python${section.python ?? '3'}` as AbsolutePath,

@@ -68,10 +68,12 @@ export async function checkProject(
     for (const line of [error.message, ...error.lines]) errors.add(line);
     for (const hint of error.hints) hints.add(hint);
   };
-  const tree = readTree(folder);
+  const entry = describeManifest(file);
+  // Without one it may be any folder, of any size.
+  const tree = entry.kind === 'none' ? { files: new Set(listFiles(folder)), read: async () => null } : readTree(folder);
   const services = knownServices(createTemplates({ configured: [] }));
   try {
-    const text = readManifestText(describeManifest(file), tree.files);
+    const text = readManifestText(entry, tree.files);
     const named = listEnvironments(text);
     const selected = chosen === undefined ? (named.length > 0 ? named : ['default' as EnvironmentName]) : [chosen];
     for (const environment of selected) {
@@ -157,6 +159,10 @@ function listEnvironments(text: string): EnvironmentName[] {
   const { environments } = value;
   if (typeof environments !== 'object' || environments === null || Array.isArray(environments)) return [];
   return Object.keys(environments).filter((name) => PROJECT_PATTERN.test(name)) as EnvironmentName[];
+}
+
+function listFiles(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => (entry.isFile() ? [entry.name] : []));
 }
 
 /** The working tree's files; folders that are never pushed are left out. */

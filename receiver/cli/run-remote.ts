@@ -22,6 +22,13 @@ const SSH_FAILED = 255;
  */
 export async function runRemote(command: Command, all: readonly string[], before: string | null): Promise<number> {
   const { words: typed, file } = takeFile(command, all);
+  if (
+    file === null &&
+    command.file?.direction === 'write' &&
+    typed.includes(`--${command.file.option}`) &&
+    process.stdout.isTTY
+  )
+    throw usageError(command.name, `--${command.file.option} needs a FILE: stdout is a terminal`);
   const surroundings = readSurroundings();
   const early = command.program === true ? await readRemotes(command.name, surroundings) : null;
   const words = readRemoteWords(command, typed, projectsOf(early ?? []));

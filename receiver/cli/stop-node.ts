@@ -39,6 +39,6 @@ export async function run(argv: string[]): Promise<number> {
   const node = nodes.get(name);
   if (node === undefined) throw new TypeError('a node was not made');
   await node.request({ op: 'shutdown' }, { timeoutMs: LIMIT_MS });
-  process.stderr.write(`${name} is stopped; the next push, or start of the receiver, brings it up again\n`);
+  process.stderr.write(`${name} is stopped; a push, nodes, doctor, or a start of the receiver brings it up again\n`);
   return EXIT_CODES.ok;
 }

@@ -6,24 +6,35 @@ import { nameNode } from '../deploy/node-names.ts';
 import { planHealthcheck } from '../deploy/plan.ts';
 import { instanceName, targetName } from '../target.ts';
 import { formatError, formatEvent, labelled } from '../transcript.ts';
-import type { CommandContext } from './command.ts';
+import { type CommandContext, printJson } from './command.ts';
 import { type Deployed, withTarget } from './run-deploy.ts';
 import { readStates } from './target-state.ts';
 
 /** @returns the exit code */
 export function changeRunning(context: CommandContext, op: 'stop' | 'start'): Promise<number> {
   return withTarget(context, op, async (deployed) => {
-    const { receiver, stderr } = context;
-    const name = targetName(deployed.target);
-    const [state] = await readStates(receiver, [deployed.target], { memory: false });
-    const instances = state?.nodes.flatMap(({ instance }) => instance ?? []) ?? [];
-    const all = instances.length === state?.nodes.length;
-    if (all && deployed.record.stopped === (op === 'stop') && instances.every((instance) => agrees(instance, op))) {
-      stderr.write(`${name}: v${deployed.release.release} is ${op === 'stop' ? 'stopped' : 'running'} already\n`);
-      return EXIT_CODES.ok;
+    const code = await changeDeployed(context, deployed, op);
+    if (context.json && code === EXIT_CODES.ok) {
+      const target = targetName(deployed.target);
+      printJson(context.stdout, { target, release: deployed.release.release, state: RESULTS[op] });
     }
-    return await change(context, deployed, op);
+    return code;
   });
+}
+
+const RESULTS = { stop: 'stopped', start: 'running' } as const;
+
+async function changeDeployed(context: CommandContext, deployed: Deployed, op: 'stop' | 'start'): Promise<number> {
+  const { receiver, stderr } = context;
+  const name = targetName(deployed.target);
+  const [state] = await readStates(receiver, [deployed.target], { memory: false });
+  const instances = state?.nodes.flatMap(({ instance }) => instance ?? []) ?? [];
+  const all = instances.length === state?.nodes.length;
+  if (all && deployed.record.stopped === (op === 'stop') && instances.every((instance) => agrees(instance, op))) {
+    stderr.write(`${name}: v${deployed.release.release} is ${RESULTS[op]} already\n`);
+    return EXIT_CODES.ok;
+  }
+  return await change(context, deployed, op);
 }
 
 function agrees(instance: InstanceStatus, op: 'stop' | 'start'): boolean {

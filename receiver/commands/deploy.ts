@@ -18,7 +18,7 @@ export const deploy: Command = {
   name: 'deploy',
   aliases: ['ps:rebuild'],
   summary: 'deploy again: the current release, another, or a commit',
-  usage: 'TARGET [vN or COMMIT]',
+  usage: 'TARGET [vN or COMMIT] [--json]',
   examples: ['deploy blog/live', 'deploy blog/live v41', 'deploy blog/live 3f2c1ab'],
   verb: 'deploy',
   target: 'required',

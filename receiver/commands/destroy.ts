@@ -53,7 +53,8 @@ function tellWhatGoes(context: CommandContext, target: Target, service: ServiceN
   const services = receiver.journal.data.services(target).map((record) => record.name);
   const data = services.length === 0 ? '' : `, with the data of ${services.join(', ')}`;
   const what = service === null ? `${name}${data}` : `the data of ${service} of ${name}`;
-  stderr.write(`${what} is about to be destroyed; ${dump ? 'a last dump is kept' : 'no dump is made of it'}\n`);
+  const kept = services.length === 0 ? 'it has no data' : dump ? 'a last dump is kept' : 'no dump is made of it';
+  stderr.write(`${what} is about to be destroyed; ${kept}\n`);
 }
 
 /** @param had whether there was such a service when the command began */

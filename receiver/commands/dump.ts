@@ -34,6 +34,8 @@ export const dump: Command = {
     if (name !== null && !download) throw usageError(dump, 'a dump that is there already can be had with --download');
     if (name !== null && (choice.only !== null || choice.exclude.length > 0))
       throw usageError(dump, '--only and --exclude are for a new dump');
+    if (download && context.pty !== null)
+      throw usageError(dump, 'an archive is nothing for a terminal: ssh -T … >FILE, or kraftwerk dump --download FILE');
     if (json && download) throw usageError(dump, '--json and --download both want stdout');
     return telling(context, async () => {
       if (name !== null) return sendDump(context, target, await findDump(receiver, target, name));

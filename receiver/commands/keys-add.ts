@@ -43,6 +43,7 @@ export const keysAdd: Command = {
     }
     const grants =
       targets.length === 0 ? 'all' : [...new Set(targets.map((text) => formatPattern(parseTargetPattern(text))))];
+    refuseUnknownEnvironments(context, targets);
     refuseName(context, name);
     const key = parsePublicKey(await readKey(context));
     // Asked again after waiting for the key: another session may have been quicker.
@@ -71,6 +72,20 @@ export const keysAdd: Command = {
     return 0;
   },
 };
+
+/** @throws KraftwerkError `environment.unknown`: such a key would never fit anything */
+function refuseUnknownEnvironments({ receiver }: CommandContext, targets: readonly string[]): void {
+  const known = [...receiver.config.environments.keys()];
+  for (const text of targets) {
+    const environment = text.split('/')[1];
+    if (environment === undefined || environment === '*' || known.some((name) => name === environment)) continue;
+    const meant = suggest(environment, known);
+    throw new KraftwerkError('environment.unknown', `keys:add: ${text}: there is no environment ${environment}`, {
+      hint: meant === null ? `there are: ${known.join(', ')}` : `did you mean ${meant}?`,
+      exit: 'denied',
+    });
+  }
+}
 
 function parseRole(text: string): Role {
   const role = ROLES.find((candidate) => candidate === text);

@@ -48,6 +48,8 @@ export function findProgram(command: Pick<Command, 'options'>, words: readonly s
 export function parseCommandArgs(command: Command, words: readonly string[]): ParsedArgs {
   if (command.program === true) return parseProgramArgs(command, words);
   const known = { ...command.options, ...COMMON };
+  // Nothing is accepted and ignored.
+  if (!command.usage.includes('--json')) delete known.json;
   // Not node's own strict mode: its messages are for programmers.
   const { values, positionals, tokens } = parseArgs({
     args: [...words],

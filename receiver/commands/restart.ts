@@ -8,7 +8,7 @@ export const restart: Command = {
   name: 'restart',
   aliases: ['ps:restart'],
   summary: 'start the current release anew, without a gap',
-  usage: 'TARGET',
+  usage: 'TARGET [--json]',
   examples: ['restart blog/live'],
   verb: 'process',
   target: 'required',

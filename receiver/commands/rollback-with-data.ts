@@ -6,7 +6,7 @@ import { loadDump } from '../data/load.ts';
 import { KEPT_DEPLOYS, type ReleaseRecord } from '../journal.ts';
 import { type Target, targetName } from '../target.ts';
 import { headline } from '../transcript.ts';
-import type { Command, CommandContext } from './command.ts';
+import { type Command, type CommandContext, printJson } from './command.ts';
 import { succeed, telling, withData } from './data-command.ts';
 import { confirmLoad } from './load.ts';
 import { findKept } from './release-number.ts';
@@ -38,6 +38,15 @@ export async function rollBackWithData(
       goesOn(rest);
       receiver.journal.audit(identity.name, 'rollback.data', target, dump.name);
       const what = `v${(release ?? deployed.release).release} serves with the data of ${dump.name}`;
+      if (context.json) {
+        const served = (release ?? deployed.release).release;
+        printJson(context.stdout, {
+          target: targetName(target),
+          release: served,
+          dump: dump.name,
+          backup: loaded.backup,
+        });
+      }
       succeed(context, `${what}; the data before: load ${targetName(target)} ${loaded.backup ?? ''}`);
       return EXIT_CODES.ok;
     }),
@@ -119,7 +128,7 @@ function assertNotDone(target: Target, { name }: ListedDump, dumps: readonly Lis
 
 /** @throws KraftwerkError when it does not come to serve */
 async function goBackTo(context: CommandContext, target: Target, wanted: ReleaseRecord): Promise<void> {
-  const code = await deployAndTell(context, target, async (sayLines) => {
+  const code = await deployAndTell({ ...context, json: false }, target, async (sayLines) => {
     sayLines(headline(targetName(target), wanted.commit, wanted.subject));
     const ref = await branchOf(context, findDeployed(context));
     return orderRelease(context, wanted, { kind: 'rollback', release: wanted.release, ref });

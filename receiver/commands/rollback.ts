@@ -12,7 +12,7 @@ export const rollback: Command = {
   name: 'rollback',
   aliases: ['releases:rollback'],
   summary: 'serve an earlier release again',
-  usage: 'TARGET [vN] [--with-data]',
+  usage: 'TARGET [vN] [--with-data] [--confirm TARGET] [--json]',
   examples: ['rollback blog/live', 'rollback blog/live v41', 'rollback blog/live --with-data'],
   verb: 'rollback',
   target: 'required',

@@ -7,7 +7,7 @@ import { openRepository } from '../git/repository.ts';
 import { refuseWhileDraining } from '../git-session.ts';
 import type { ReleaseRecord, TargetRecord } from '../journal.ts';
 import { type Target, targetName } from '../target.ts';
-import type { CommandContext } from './command.ts';
+import { type CommandContext, printJson } from './command.ts';
 import { holdTarget } from './hold-target.ts';
 
 /** A target that serves a release, or did until it was stopped. */
@@ -53,9 +53,9 @@ export async function withTarget<T>(
   }
 }
 
-/** Deploys what `prepare` orders and tells it on stderr. @returns the exit code */
+/** Deploys what `prepare` orders and tells it on stderr; with --json, what serves then on stdout. @returns the exit code */
 export async function deployAndTell(
-  { receiver, signal, stderr }: CommandContext,
+  { json, receiver, signal, stderr, stdout }: CommandContext,
   target: Target,
   prepare: (sayLines: SayLines) => Promise<DeployOrder>,
 ): Promise<number> {
@@ -63,8 +63,12 @@ export async function deployAndTell(
   // Started now, the agents are ready when the order is.
   receiver.deployer.reserve(target);
   try {
-    const told = await tellDeploy({ target, signal, say }, receiver, prepare);
-    return EXIT_CODES[told.exit];
+    const { exit, outcome } = await tellDeploy({ target, signal, say }, receiver, prepare);
+    if (json && outcome !== null) {
+      const { release, url, ms } = outcome;
+      printJson(stdout, { target: targetName(target), release, url, ms: Math.round(ms) });
+    }
+    return EXIT_CODES[exit];
   } finally {
     receiver.deployer.unreserve(target);
   }

@@ -6,7 +6,7 @@ export const start: Command = {
   name: 'start',
   aliases: ['ps:start'],
   summary: 'start what was stopped',
-  usage: 'TARGET',
+  usage: 'TARGET [--json]',
   examples: ['start blog/live'],
   verb: 'process',
   target: 'required',

@@ -6,7 +6,7 @@ export const stop: Command = {
   name: 'stop',
   aliases: ['ps:stop'],
   summary: 'stop serving; it stays stopped, also after a reboot',
-  usage: 'TARGET',
+  usage: 'TARGET [--json]',
   examples: ['stop blog/live'],
   verb: 'process',
   target: 'required',

@@ -83,6 +83,10 @@ export function findPlaces(services: DataServices, target: Target, choice: Choic
       exit: 'denied',
     });
   }
+  if (places.size === 0 && withData.length > 0)
+    throw new KraftwerkError('dump.excluded', `${name}: all that it has is excluded: ${withData.join(', ')}`, {
+      exit: 'usage',
+    });
   return [...places].map(([node, names]) => ({ node: services.nodes.get(node) as Node, services: names }));
 }
 

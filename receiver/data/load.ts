@@ -4,6 +4,7 @@ import { type HealthcheckRequest, KraftwerkError, type ServiceName } from '../..
 import type { DumpName, HealthResult, RunResult, WrittenVariables } from '../../node-agent/protocol-data.ts';
 import { addHints } from '../deploy/node-names.ts';
 import { planHealthcheck } from '../deploy/plan.ts';
+import { quoteWord } from '../exec-line.ts';
 import type { Operation } from '../journal-data.ts';
 import type { Node } from '../nodes/node.ts';
 import { type Target, targetName } from '../target.ts';
@@ -391,7 +392,7 @@ async function scrub(
   }
   throw new KraftwerkError('scrub.failed', `the scrub command "${command}" ended with exit code ${code}`, {
     step: 'Scrub',
-    hint: 'its output is above; try it: ssh kraftwerk@HOST run TARGET -- sh -c COMMAND',
+    hint: `its output is above; try it: ssh kraftwerk@HOST run ${targetName(target)} -- sh -c ${quoteWord(command)}`,
     reason: 'scrub command failed',
   });
 }

@@ -11,7 +11,8 @@ import type { Manifest } from '../manifest.ts';
 import { type Target, targetName } from '../target.ts';
 
 /** The configuration of one release, as the journal keeps it: from this and the artifact it can be made ready again. */
-export interface ReleaseSpec extends Omit<Manifest, 'wsgi' | 'package' | 'src' | 'where'> {
+export interface ReleaseSpec
+  extends Omit<Manifest, 'wsgi' | 'package' | 'packageNamed' | 'src' | 'srcNamed' | 'where'> {
   /** `module:callable` */
   wsgi: string;
   /** Goes before everything else on Python's path; `.`: nothing needed. */

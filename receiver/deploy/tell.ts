@@ -4,7 +4,7 @@ import { type ExitName, KraftwerkError } from '../../node-agent/protocol.ts';
 import type { DeployKind, Journal } from '../journal.ts';
 import { type Target, targetName } from '../target.ts';
 import { formatError, formatEvent, labelled } from '../transcript.ts';
-import type { Deployer, DeployOrder } from './deploy.ts';
+import type { Deployer, DeployOrder, DeployOutcome } from './deploy.ts';
 
 export type SayLines = (lines: readonly string[]) => void;
 
@@ -25,6 +25,8 @@ export interface Told {
   /** Why nothing new serves, in a few words; null: it does. */
   rejected: string | null;
   exit: ExitName;
+  /** What serves now; null: nothing new. */
+  outcome: DeployOutcome | null;
 }
 
 const DONE: Readonly<Record<DeployKind, string>> = {
@@ -53,7 +55,7 @@ export async function tellDeploy(
   let release: number | null = null;
   try {
     const order = await prepare(sayLines);
-    if (typeof order === 'string') return { rejected: order, exit: 'ok' };
+    if (typeof order === 'string') return { rejected: order, exit: 'ok', outcome: null };
     const outcome = await deployer.run(
       order,
       signal,
@@ -65,14 +67,18 @@ export async function tellDeploy(
     );
     const done = `v${outcome.release} ${DONE[order.kind]} in ${(outcome.ms / 1000).toFixed(1)}s`;
     sayLines(labelled('success', `${done}   ${outcome.url}`));
-    return { rejected: null, exit: 'ok' };
+    return { rejected: null, exit: 'ok', outcome };
   } catch (error) {
     const known = error instanceof KraftwerkError ? error : reportBug(error, log);
     sayLines(formatError(known));
     const current = before?.current ?? null;
     sayLines(whatServes(target, current, before?.stopped ?? false, release, known.step));
     const still = current === null ? '' : `; v${current} still live`;
-    return { rejected: `${known.reason ?? known.step?.toLowerCase() ?? 'not deployed'}${still}`, exit: known.exit };
+    return {
+      rejected: `${known.reason ?? known.step?.toLowerCase() ?? 'not deployed'}${still}`,
+      exit: known.exit,
+      outcome: null,
+    };
   } finally {
     if (deployId !== null) journal.saveTranscript(deployId, lines.join('\n'));
   }

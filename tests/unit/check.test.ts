@@ -66,8 +66,25 @@ test('what the file names and the tree lacks', async () => {
   ]);
 });
 
+test('a package or a folder that is not there, unless build makes it', async () => {
+  const text = 'wsgi: app\npackage: nope\nsrc: lib\n';
+  expect((await check({ ...APP, 'kraftwerk.yaml': text })).errors).toEqual([
+    'kraftwerk.yaml:3:1 src: no folder lib',
+    'kraftwerk.yaml:2:1 package: no package nope in the tree',
+  ]);
+  for (const file of ['lib/nope.py', 'lib/nope/__init__.py']) {
+    expect((await check({ [file]: '' })).errors).toEqual([]);
+    rmSync(path.join(folder, file.split('/').slice(0, 2).join('/')), { recursive: true });
+  }
+  expect((await check({ 'kraftwerk.yaml': `${text}build: make\n` })).errors).toEqual([]);
+});
+
 test('no file, or another name', async () => {
   expect((await check(APP)).errors).toEqual(['kraftwerk.yaml: missing in the root of the project']);
+  // Not one of another project below.
+  expect((await check({ 'blog/kraftwerk.yaml': '' })).errors).toEqual([
+    'kraftwerk.yaml: missing in the root of the project',
+  ]);
   expect((await check({ 'kraftwerk.yml': '' })).hints).toEqual([
     'it has to stand in the root under this name: git mv kraftwerk.yml kraftwerk.yaml',
   ]);

@@ -24,7 +24,8 @@ afterAll(() => home.remove());
 function createReceiver(): ReceiverApi {
   const keys = memoryKeyStore();
   const { adminKeys } = buildKeyring([configured.line], keys);
-  return { version: '1.2.3', keys, adminKeys, resolveTarget: () => null } as unknown as ReceiverApi;
+  const config = { environments: new Map(['stage', 'live'].map((name) => [name, {}])) };
+  return { version: '1.2.3', keys, adminKeys, config, resolveTarget: () => null } as unknown as ReceiverApi;
 }
 
 async function run(
@@ -82,6 +83,8 @@ it.each([
   ['keys:add other --role adnim', 'BOB', 'keys:add: unknown role "adnim": admin, deploy, read', 2],
   ['keys:add other --role admin blog', 'BOB', 'keys:add: an admin may do everything', 2],
   ['keys:add other Blog', 'BOB', 'bad target "Blog"', 2],
+  ['keys:add other blog/life', 'BOB', 'keys:add: blog/life: there is no environment life', 4],
+  ['keys:add other */* --json', 'BOB', 'keys:add: unknown option --json', 2],
   ['keys:add', '', 'keys:add: an argument is missing', 2],
   ['keys:remove bob', 'bob\n', 'keys:remove: nothing done: not confirmed', 2],
   ['keys:remove bob --confirm bo', '', 'keys:remove: nothing done: expected bob, got "bo"', 2],

@@ -1,6 +1,6 @@
 // Requirements files, as far as the virtualenv's key and good errors need them.
 import { describe, expect, it } from 'vitest';
-import { locateRequirement, readRequirements } from '../../node-agent/requirements.ts';
+import { locateInvalid, locateRequirement, readRequirements } from '../../node-agent/requirements.ts';
 
 const read = (files: Record<string, string>) => readRequirements('requirements.txt', (path) => files[path] ?? null);
 const paths = (files: Record<string, string>) => read(files).texts.map(({ path }) => path);
@@ -61,4 +61,8 @@ it('finds the line that pip complains about', () => {
   });
   expect(locateRequirement(requirements, 'no-such-thing>=2')).toBe('base.txt:3 No_Such.Thing >= 2');
   expect(locateRequirement(requirements, 'other')).toBeNull();
+  const words = "ERROR: Invalid requirement: 'No_Such.Thing >= 2' (from line 3 of /web/blog/releases/.v2.77/base.txt)";
+  expect(locateInvalid(requirements, words)).toBe('base.txt:3 No_Such.Thing >= 2 # why');
+  expect(locateInvalid(requirements, words.replace('base', 'other'))).toBeNull();
+  expect(locateInvalid(requirements, 'ERROR: No matching distribution found for x')).toBeNull();
 });
