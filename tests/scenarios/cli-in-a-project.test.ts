@@ -261,7 +261,7 @@ describe('help', () => {
       stderr: '',
       stdout: `kraftwerk rollback: serve an earlier release again
 
-usage: kraftwerk rollback [TARGET] [vN] [--with-data] [-r REMOTE]
+usage: kraftwerk rollback [TARGET] [vN] [--with-data] [--confirm TARGET] [--json] [-r REMOTE]
 
 TARGET: PROJECT/ENVIRONMENT; default: what the only git remote names.
 -r, --remote REMOTE: the git remote that names receiver and target.

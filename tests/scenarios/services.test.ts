@@ -441,6 +441,11 @@ describe.skipIf(boxesAvailable() !== null)('services', () => {
 
     it('looks for nothing where a site may have put something else', async () => {
       const kit = BUILT_IN_KITS.find(({ service }) => service === 'postgres') as Kit;
+      const isSuperuser = (): Promise<string> =>
+        node.asRoot(
+          `cd /; setpriv --reuid postgres --regid postgres --init-groups psql -XAtc "SELECT rolsuper FROM pg_roles WHERE rolname = 'web-blog2'"`,
+        );
+      await postgres({}).setUp();
       await postgres({}).use(`psql -Xqd "$POSTGRES_DATABASE" <<'SQL'
 CREATE SCHEMA evil;
 CREATE FUNCTION evil.take() RETURNS name LANGUAGE plpgsql AS $$ BEGIN
@@ -451,12 +456,12 @@ CREATE VIEW evil.pg_available_extension_versions AS SELECT evil.take() AS name, 
 ALTER DATABASE "web-blog2" SET search_path = evil, pg_catalog;
 SQL`);
       await postgres({ extensions: ['citext'] }).trySetUp();
+      expect(await isSuperuser()).toBe('f');
       await postgres({}).load(['new', 'back'], dumpOf(kit, 'first'));
-      expect(
-        await postgres({}).use(
-          `psql -XAtd "$POSTGRES_DATABASE" -c "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user" -c 'ALTER DATABASE "web-blog2" RESET search_path' -c 'DROP SCHEMA evil CASCADE' 2>/dev/null`,
-        ),
-      ).toMatch(/^f$/m);
+      expect(await isSuperuser()).toBe('f');
+      await postgres({}).use(
+        `psql -Xqd "$POSTGRES_DATABASE" -c 'ALTER DATABASE "web-blog2" RESET search_path' -c 'DROP SCHEMA evil CASCADE' 2>/dev/null`,
+      );
     });
 
     it('is not set up on a server that trusts everybody', async () => {
