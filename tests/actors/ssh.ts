@@ -127,6 +127,7 @@ export async function startTestServer(
     version: '0.0.0-test',
     keys: store,
     adminKeys: ring.adminKeys,
+    config: { environments: new Map() },
     resolveTarget: () => null,
   } as unknown as ReceiverApi;
   const commands = async (session: ExecSession): Promise<number> => {
