@@ -180,7 +180,7 @@ function keepDumps(work: Work): void {
     system.publish(`${from}/${name}`, `${to}/${freeName(system, to, name)}`);
     system.failpoint('destroy.dump');
   }
-  for (const reason of DUMP_REASONS) removeOld(work, to, { name: null, reason, keep: KEPT_DUMPS });
+  for (const reason of DUMP_REASONS) removeOld(work, to, { reason, keep: KEPT_DUMPS }, []);
 }
 
 /** An earlier site of this name may have left one of that very second. */

@@ -1,5 +1,4 @@
 /** A dump as one tar: out through the receiver, and in again, with checksums at its end. */
-
 import { once } from 'node:events';
 import { type Pack, pack } from 'tar-stream';
 import { linkDump } from './dump-copy.ts';
@@ -203,6 +202,6 @@ export async function importDump(request: ImportRequest, work: Work): Promise<Du
     system.publish(part, `${folder}/${name}`);
     return made;
   });
-  removeOld(work, folder, request);
+  removeOld(work, folder, request, [name]);
   return summary;
 }

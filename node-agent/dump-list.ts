@@ -1,5 +1,4 @@
 /** The list of all that is in a dump, a line of JSON each: written and read as it goes, it may have a million. */
-
 import {
   type DumpPath,
   diskPath,

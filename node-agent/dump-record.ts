@@ -1,5 +1,4 @@
 /** Makes a dump out of what scripts have written: checksums, durable, a list and a manifest, published by a rename. */
-
 import { type Entry, openListWriter, walkTree } from './dump-list.ts';
 import { encodeManifest, MANIFEST_FILE, parseManifest, type ServiceSize, summarise } from './dump-manifest.ts';
 import { type DumpPath, diskPath } from './dump-names.ts';

@@ -79,18 +79,22 @@ export function removeDump(system: System, folder: string, name: DumpName): void
   system.remove(gone);
 }
 
-/** Of the dumps of a reason, so many stay: `made`, whatever its name says of its age, and the newest others. What cannot be removed now is no reason to fail. */
+/**
+ * Of the dumps of a reason, so many stay: those that are spared, however old, then the newest. What cannot be removed now is no
+ * reason to fail.
+ */
 export function removeOld(
   work: Work,
   folder: string,
-  { name: made, reason, keep }: { name: DumpName | null; reason: DumpReason; keep: number },
+  { reason, keep }: { reason: DumpReason; keep: number },
+  spared: readonly DumpName[],
 ): void {
   const { system } = work;
   try {
-    const others = dumpNames(system, folder).filter(
-      (name) => name !== made && reasonOf(system, `${folder}/${name}`) === reason,
-    );
-    for (const name of others.slice(made === null ? keep : Math.max(0, keep - 1))) removeDump(system, folder, name);
+    const same = dumpNames(system, folder).filter((name) => reasonOf(system, `${folder}/${name}`) === reason);
+    const others = same.filter((name) => !spared.includes(name));
+    const left = keep - (same.length - others.length);
+    for (const name of others.slice(Math.max(0, left))) removeDump(system, folder, name);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     work.emit({ event: 'warning', message: `older dumps could not be removed: ${why}` });

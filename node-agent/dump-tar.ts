@@ -1,5 +1,4 @@
 /** How a dump looks as a tar: manifest.json first, then every entry, SHA256SUMS last, which `sha256sum -c` understands. Pure. */
-
 import type { Header } from 'tar-stream';
 import type { Entry } from './dump-list.ts';
 import { type DumpPath, parseDumpPath, parseLinkPath, showPath, toPaper } from './dump-names.ts';

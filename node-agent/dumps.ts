@@ -48,7 +48,7 @@ export async function makeDump(request: DumpRequest, work: Work): Promise<DumpSu
       return { detail: describeSizes(made.services), summary: made };
     }),
   );
-  removeOld(work, folder, request);
+  removeOld(work, folder, request, request.spare === null ? [name] : [name, request.spare]);
   return summary;
 }
 

@@ -66,6 +66,8 @@ export const parseDump = object({
   services: parseScripts,
   /** How many dumps of this reason stay, this one among them; older ones go when it is whole. */
   keep: integer(1, 10_000),
+  /** One that stays, too, however old it is: it is about to be loaded. */
+  spare: nullable(parseDumpName),
 });
 export type DumpRequest = ReturnType<typeof parseDump>;
 

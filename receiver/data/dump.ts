@@ -25,6 +25,8 @@ export interface DumpOrder {
   /** The release whose release command comes next. */
   before?: number;
   keep?: number;
+  /** Not removed to make room: it is about to be loaded. */
+  spare?: DumpName;
 }
 
 export interface MadeDump {
@@ -74,6 +76,7 @@ export async function makeDump(
         before: before ?? null,
         services: scripts('dump', places[index]?.services ?? []),
         keep: order.keep ?? KEPT[reason],
+        spare: order.spare ?? null,
       },
       audience,
     );

@@ -17,7 +17,7 @@ import {
   type Place,
   tellRequest,
 } from './data-services.ts';
-import { findDump, KEPT, makeDump, servicesOf } from './dump.ts';
+import { findDump, makeDump, servicesOf } from './dump.ts';
 import { checkPage, leaveMaintenance, putInMaintenance } from './maintenance.ts';
 import type { SiteOnNode } from './site-services.ts';
 
@@ -286,9 +286,8 @@ function placesFrom({ nodes }: DataServices, detail: LoadDetail): Place[] {
   });
 }
 
-/** One more is kept than usual, so that the dump that is loaded does not go for it. */
-function backUp(services: DataServices, { target, choice }: LoadOrder, audience: Audience) {
-  return makeDump(services, { target, reason: 'load', choice, keep: KEPT.load + 1 }, audience);
+function backUp(services: DataServices, { target, choice, dump }: LoadOrder, audience: Audience) {
+  return makeDump(services, { target, reason: 'load', choice, spare: dump }, audience);
 }
 
 async function step(

@@ -166,9 +166,15 @@ export function createDumpNode() {
     },
     dump(
       name: string,
-      more: { services?: string[]; instance?: string; keep?: number; reason?: DumpReason } & Asking = {},
+      more: {
+        services?: string[];
+        instance?: string;
+        keep?: number;
+        spare?: string;
+        reason?: DumpReason;
+      } & Asking = {},
     ) {
-      const { services = BOTH, instance = 'blog', keep = 10, reason = 'asked', ...asking } = more;
+      const { services = BOTH, instance = 'blog', keep = 10, spare = null, reason = 'asked', ...asking } = more;
       return ask(
         {
           op: 'dump',
@@ -180,6 +186,7 @@ export function createDumpNode() {
           before: null,
           services: scripts('dump', services, instance),
           keep,
+          spare: spare as DumpName | null,
         },
         asking,
       ) as Promise<DumpSummary>;

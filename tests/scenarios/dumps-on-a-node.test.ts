@@ -151,6 +151,12 @@ describe('a dump', () => {
     // A copy that comes back under its old name, or a clock that was set back: what was just made stays.
     await node.dump('2026-11-25T00:00:00', { keep: 1 });
     expect(await names()).toEqual(['01', '00']);
+    // Whoever goes back to the oldest of them keeps it, however often.
+    for (const hour of [6, 7, 8]) {
+      await node.dump(`2026-11-25T0${hour}:00:00`, { keep: 3, reason: 'load', spare: '2026-11-25T01:00:00' });
+      expect(await names()).toContain('01');
+    }
+    expect(await names()).toEqual(['08', '07', '01', '00']);
   });
 
   test('of a destroyed site can be listed, loaded and dropped', async () => {
