@@ -1,5 +1,5 @@
 // Two kinds of tests: pure ones (unit) and those with real git, ssh, nginx, runit and gunicorn (scenarios).
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
@@ -18,6 +18,11 @@ const NIGHTLY_ONLY = [
   'quick-succession',
   'backups',
 ];
+/** The agent's Python programs are text to it, as in scripts/build.ts. */
+const python = {
+  name: 'python-as-text',
+  load: (id: string) => (id.endsWith('.py') ? `export default ${JSON.stringify(readFileSync(id, 'utf8'))};` : null),
+};
 const nightly = process.env.KRAFTWERK_NIGHTLY === '1';
 
 export default defineConfig({
@@ -25,6 +30,7 @@ export default defineConfig({
     passWithNoTests: true,
     projects: [
       {
+        plugins: [python],
         test: {
           name: 'unit',
           include: ['tests/unit/**/*.test.ts'],
@@ -33,6 +39,7 @@ export default defineConfig({
         },
       },
       {
+        plugins: [python],
         test: {
           name: 'scenarios',
           include: ['tests/scenarios/**/*.test.ts'],

@@ -42,26 +42,33 @@ export function readAccounts(system: System): Accounts {
   return parseAccounts(system.readText('/etc/passwd') ?? '', system.readText('/etc/group') ?? '');
 }
 
-/** The user that a site's processes run as; null where that is whoever runs the agent. @throws KraftwerkError `node.user` */
+/** The user that a site's processes run as; null where that is the agent's own. @throws KraftwerkError `node.user` */
 export function readAccount(system: System, site: SiteLayout): Account | null {
-  if (site.owner === null) return null;
-  const { user } = site.owner;
+  return site.owner === null ? null : readUser(system, site.owner.user, site.site);
+}
+
+/** The user of the site's builds; null where that is the agent's own. @throws KraftwerkError `node.user` */
+export function readBuilder(system: System, site: SiteLayout): Account | null {
+  return site.owner === null ? null : readUser(system, site.owner.builder, site.cache);
+}
+
+function readUser(system: System, user: string, home: string): Account {
   const accounts = readAccounts(system);
   const found = accounts.users.get(user);
   if (found === undefined) throw userError(`the node has no user ${user}`);
-  checkUser(site, user, accounts);
+  checkUser(user, home, accounts);
   return { uid: found.uid, gid: found.gid };
 }
 
 /**
- * A user of that name that somebody else has made, for something else, must not come to own a site.
+ * A user of that name that was made for something else must not come to own a site.
  * @throws KraftwerkError `node.user`
  */
-function checkUser(site: SiteLayout, user: string, { users, groups }: Accounts): void {
+function checkUser(user: string, home: string, { users, groups }: Accounts): void {
   const found = users.get(user);
   if (found === undefined) return;
-  if (found.home !== site.site)
-    throw userError(`the user ${user} is not the site's: its home is ${found.home}, not ${site.site}`);
+  if (found.home !== home)
+    throw userError(`the user ${user} is not the site's: its home is ${found.home}, not ${home}`);
   const others = [...users].filter(([name, { uid }]) => name !== user && uid === found.uid).map(([name]) => name);
   if (found.uid === 0 || others.length > 0)
     throw userError(`the user ${user} has the number ${found.uid}, as ${others.join(', ') || 'root'} has`);
@@ -78,19 +85,21 @@ function userError(message: string): KraftwerkError {
 /** What is missing of a site's user and groups, as programs to be run in order. Pure. */
 export function planAccounts(site: SiteLayout, accounts: Accounts): string[][] {
   if (site.owner === null) return [];
-  const { user, gate } = site.owner;
+  const { user, gate, builder } = site.owner;
   const { users, groups } = accounts;
   const system = ['--system', '--no-create-home', '--shell', '/usr/sbin/nologin'];
   const memberOf = (name: string): string[] =>
     [...groups].filter(([, { members }]) => members.includes(name)).map(([group]) => group);
   const plan = [WEB_GROUP, gate].filter((group) => !groups.has(group)).map((group) => ['groupadd', '--system', group]);
+  const ownGroup = (name: string): string[] => (groups.has(name) ? ['--gid', name] : ['--user-group']);
   if (!users.has(user)) {
-    const own = groups.has(user) ? ['--gid', user] : ['--user-group'];
+    const own = ownGroup(user);
     plan.push(['useradd', ...system, '--home-dir', site.site, ...own, '--groups', `${WEB_GROUP},${gate}`, user]);
   } else {
     const missing = [WEB_GROUP, gate].filter((group) => !memberOf(user).includes(group));
     if (missing.length > 0) plan.push(['usermod', '--append', '--groups', missing.join(','), user]);
   }
+  if (!users.has(builder)) plan.push(['useradd', ...system, '--home-dir', site.cache, ...ownGroup(builder), builder]);
   for (const name of [LOG_USER, COMPILE_USER])
     if (!users.has(name)) plan.push(['useradd', ...system, '--home-dir', '/nonexistent', '--user-group', name]);
   if (!memberOf(NGINX_USER).includes(gate)) plan.push(['usermod', '--append', '--groups', gate, NGINX_USER]);
@@ -108,7 +117,8 @@ export async function ensureAccounts(system: System, site: SiteLayout): Promise<
   let failed = null as { words: string; problem: string } | null;
   for (let turn = 0; ; turn++) {
     const accounts = readAccounts(system);
-    checkUser(site, site.owner.user, accounts);
+    checkUser(site.owner.user, site.site, accounts);
+    checkUser(site.owner.builder, site.cache, accounts);
     const [argv] = planAccounts(site, accounts);
     if (argv === undefined) return turn > 0;
     const words = argv.join(' ');
@@ -126,10 +136,14 @@ export function asSite(site: SiteLayout, argv: readonly string[]): string[] {
   return site.owner === null ? [...argv] : ['chpst', '-u', site.owner.identity, ...argv];
 }
 
-/** `argv`, run by one who may read the site's tree and write where byte code goes. */
+/** `argv`, run as the user of the site's builds, which may read what the site may read of its code, and none of its data. */
+export function asBuilder(site: SiteLayout, argv: readonly string[]): string[] {
+  return site.owner === null ? [...argv] : ['chpst', '-u', site.owner.builderIdentity, ...argv];
+}
+
+/** `argv`, run as a user who reaches no site: sources come to the compiler on its input, and byte code on its output. */
 export function asCompiler(site: SiteLayout, argv: readonly string[]): string[] {
-  if (site.owner === null) return [...argv];
-  return ['chpst', '-u', `${COMPILE_USER}:${site.owner.user}:${site.owner.gate}`, ...argv];
+  return site.owner === null ? [...argv] : ['chpst', '-u', `${COMPILE_USER}:${COMPILE_USER}`, ...argv];
 }
 
 /**

@@ -1,9 +1,10 @@
 /** Makes a release's tree: unpack, packages, build and services in a hidden folder, then one rename. */
-import { type Compiler, createCompiler } from './compile.ts';
+import { type ByteCode, createByteCode, type Uncompiled } from './byte-code.ts';
+import { closeTree } from './close-tree.ts';
 import { withArtifact } from './kept-artifact.ts';
-import { lendTree, sealTree, takeTree } from './ownership.ts';
 import type { PrepareRequest } from './protocol.ts';
-import { listReleases, readCurrent, readNotes } from './releases.ts';
+import { listReleases, readNotes } from './releases.ts';
+import { below, lendTree, RELEASE_RULES, type SealedTree, sealTree, takeTree } from './sealed-tree.ts';
 import { setUpServices } from './services.ts';
 import { unpack } from './unpack.ts';
 import { ensureVirtualenv } from './virtualenv.ts';
@@ -14,38 +15,32 @@ export async function buildRelease(request: PrepareRequest, work: Work): Promise
   const { system, site } = work;
   const tree = `${site.releases}/.v${request.release}.${system.pid}`;
   const notes = site.releaseNotes(request.release);
-  const previous = readCurrent(system, site);
   for (const path of [site.releases, site.virtualenvs, notes]) system.makeFolder(path);
-
-  const interpreter = system.realPath(request.python) ?? '';
-  // Byte code of another Python is of no use.
-  const same = previous !== null && readNotes(system, site, previous.release)?.interpreter === interpreter;
-  const previousTree = same ? site.release(previous.release) : null;
-  const compiler = createCompiler(system, site, request.python, previousTree, work.signal);
+  const byteCode = createByteCode({ system, site, python: request.python, limits: request.site.limits });
   try {
-    await fillRelease(request, work, tree, compiler);
+    await fillRelease(request, work, tree, byteCode);
   } finally {
-    compiler.cancel();
+    byteCode.cancel();
   }
 }
 
 /** From the unpacked tree to the rename that makes it a release. */
-async function fillRelease(request: PrepareRequest, work: Work, tree: string, compiler: Compiler): Promise<void> {
+async function fillRelease(request: PrepareRequest, work: Work, path: string, byteCode: ByteCode): Promise<void> {
   const { system, site } = work;
-  await step(work, 'Unpack', async () => {
-    const { files, bytes } = await withArtifact(
+  const unpacked = await step(work, 'Unpack', async () => {
+    const { files, bytes, tree } = await withArtifact(
       work,
       request.artifact,
-      (source) => unpack(system, source, request.artifact, tree, compiler.onFile),
-      () => system.remove(tree),
+      (source) => unpack(system, source, request.artifact, path, byteCode.onFile),
+      () => system.remove(path),
     );
-    return { detail: `${files} files, ${Math.ceil(bytes / 1024)} KiB`, quiet: true };
+    return { detail: `${files} files, ${Math.ceil(bytes / 1024)} KiB`, quiet: true, tree };
   });
   stopIfGone(work, 'Unpack');
   system.failpoint('prepare.unpacked');
 
   const virtualenv = await step(work, 'Packages', async (progress) => {
-    const result = await ensureVirtualenv(system, site, request, tree, {
+    const result = await ensureVirtualenv(system, site, request, unpacked.tree, {
       signal: work.signal,
       onProgress: progress,
       onOutput: (line) => work.emit({ event: 'output', step: 'Packages', line }),
@@ -53,36 +48,50 @@ async function fillRelease(request: PrepareRequest, work: Work, tree: string, co
     const since = result.reused ? firstWith(work, result.key) : null;
     return { ...result, detail: since === null ? result.detail : `unchanged since v${since}, reused` };
   });
-  const link = `../../venvs/${virtualenv.key}`;
-  system.createLink(`${tree}/venv`, link);
-  system.failpoint('prepare.packages');
-
-  if (request.build !== null) {
-    lendTree(system, site, tree);
-    await runStep(work, 'Build', request.build, tree, request.buildEnvironment, request.site.limits);
-    takeTree(system, site, tree);
-    if (system.readLink(`${tree}/venv`) !== link) {
-      system.remove(`${tree}/venv`);
-      system.createLink(`${tree}/venv`, link);
-    }
-  }
-  const compiled = compiler.compile(tree);
+  const { tree, changed } = await buildTree(request, work, virtualenv);
+  if (changed || tree !== unpacked.tree) byteCode.readAgain(tree);
+  const placed = byteCode.place(tree);
+  placed.catch(() => undefined);
   await setUpServices(request, work);
-  const later = await compiled;
+  const later = await placed;
   stopIfGone(work, 'Services');
 
-  sealTree(system, site, tree, request.site.served);
+  closeTree(system, site, tree, request.site.served);
   const interpreter = system.realPath(request.python) ?? '';
   // Durable with the tree, before it may serve: an unfinished deploy is taken back, whatever of it a power cut has left.
   system.writeVolatile(
     `${site.releaseNotes(request.release)}/release.json`,
     JSON.stringify({ artifact: request.artifact.sha256, virtualenv: virtualenv.key, interpreter }),
   );
-  if (later.length > 0) system.writeVolatile(site.uncompiled(request.release), JSON.stringify(later));
+  if (later.length > 0) {
+    const note: Uncompiled = { sources: later, limits: request.site.limits };
+    system.writeVolatile(site.uncompiled(request.release), JSON.stringify(note));
+  }
   system.failpoint('prepare.publish');
   if (system.exists(site.release(request.release))) system.remove(site.release(request.release));
-  system.rename(tree, site.release(request.release));
+  system.rename(path, site.release(request.release));
   system.failpoint('prepare.published');
+}
+
+/** The link to the virtualenv, and what the build command makes of the tree. */
+async function buildTree(
+  request: PrepareRequest,
+  work: Work,
+  { key, tree }: { key: string; tree: SealedTree },
+): Promise<{ tree: SealedTree; changed: boolean }> {
+  const { system, site } = work;
+  const link = (to: SealedTree): void => system.createLink(below(to, 'venv'), `../../venvs/${key}`);
+  link(tree);
+  system.failpoint('prepare.packages');
+  if (request.build === null) return { tree, changed: false };
+  lendTree(system, site, tree);
+  await runStep(work, 'Build', request.build, tree.path, request.buildEnvironment, request.site.limits);
+  await takeTree(system, site, tree.path, { byteCode: 'drop', step: 'Build', reason: 'the built tree is refused' });
+  // Whatever the build has made of it: it is a deploy's own, and comes back.
+  system.remove(`${tree.path}/venv`);
+  const built = sealTree(system, tree.path, { ...RELEASE_RULES, step: 'Build', reason: 'the built tree is refused' });
+  link(built);
+  return { tree: built, changed: true };
 }
 
 /** The oldest release that is still here and has this virtualenv. */

@@ -1,6 +1,6 @@
 /** The story of one release on one node: prepare it, activate it, retire what it replaces, or abandon it. */
 import { buildRelease } from './build-release.ts';
-import { compileLater } from './compile.ts';
+import { compileLater, pruneByteCode, type Uncompiled } from './byte-code.ts';
 import { endJobs } from './jobs.ts';
 import { SLOTS, type Slot, slotOf } from './layout.ts';
 import { slotRelease } from './logs.ts';
@@ -15,12 +15,14 @@ import {
   type PrepareResult,
   type RetireRequest,
   type Serving,
+  type StepName,
 } from './protocol.ts';
 import type { WrittenVariables } from './protocol-data.ts';
 import { listReleases, newestBoot, pointCurrent, prune, readCurrent, readNotes } from './releases.ts';
 import { readWritten, writeRun } from './service-variables.ts';
 import { setUpServices } from './services.ts';
 import { assertOwnFile, fillSite, reloadNginx, servingWorkers, swapSite, testSite, waitForHost } from './site.ts';
+import { endBuild, endStrays } from './site-processes.ts';
 import { startRelease } from './start-release.ts';
 import { syncFolder, syncTrees } from './sync-tree.ts';
 import { runStep, type Work } from './work.ts';
@@ -39,15 +41,12 @@ export async function prepare(request: PrepareRequest, work: Work): Promise<Prep
   try {
     const built = part === 'all' || part === 'build' ? await build(request, work, reused) : null;
     if (part === 'build') await built?.durable;
-    if (request.releaseCommand !== null && (part === 'all' || part === 'release'))
-      await runStep(
-        work,
-        'Release',
-        request.releaseCommand,
-        site.release(release),
-        { ...request.environment, ...readWritten(system, site, withVariables(request)) },
-        request.site.limits,
-      );
+    if (request.releaseCommand !== null && (part === 'all' || part === 'release')) {
+      const variables = { ...request.environment, ...readWritten(system, site, withVariables(request)) };
+      const tree = site.release(release);
+      await runStep(work, 'Release', request.releaseCommand, tree, variables, request.site.limits);
+      await endLeftOvers(work, 'Release');
+    }
     if (part === 'build' || part === 'release') return null;
     // Links that were made since the tree was built have brought theirs.
     if (part === 'boot' && request.linked.length > 0)
@@ -67,6 +66,12 @@ export async function prepare(request: PrepareRequest, work: Work): Promise<Prep
     await takeBack(work, kept);
     throw error;
   }
+}
+
+/** What commands have left running, and what has left its parents. */
+async function endLeftOvers({ system, site }: Work, at: StepName): Promise<void> {
+  await endBuild(system, site, at);
+  await endStrays(system, site, at);
 }
 
 function withVariables({ services, linked }: PrepareRequest): WrittenVariables {
@@ -155,8 +160,10 @@ export async function retire(request: RetireRequest, work: Work): Promise<void> 
     }
   }
   await work.locked(async () => {
+    await endStrays(system, site, 'Stop');
     if (old !== null && readCurrent(system, site)?.boot !== old.boot) system.remove(site.boot(old.boot));
     prune(system, site, [...request.keep, ...runningReleases(work)], 'older');
+    pruneByteCode(system, site);
     await compileRest(work);
   });
 }
@@ -166,9 +173,10 @@ async function compileRest({ system, site }: Work): Promise<void> {
   const release = readCurrent(system, site)?.release;
   const interpreter = release === undefined ? undefined : readNotes(system, site, release)?.interpreter;
   if (release === undefined || !interpreter) return;
-  const paths = system.readText(site.uncompiled(release));
-  if (paths === null) return;
-  await compileLater(system, site, interpreter, site.release(release), JSON.parse(paths) as string[]);
+  const note = system.readText(site.uncompiled(release));
+  if (note === null) return;
+  const { sources, limits } = JSON.parse(note) as Uncompiled;
+  await compileLater({ system, site, python: interpreter, limits }, site.release(release), sources);
   system.remove(site.uncompiled(release));
 }
 
@@ -233,6 +241,7 @@ async function takeBack(work: Work, keep: readonly number[]): Promise<void> {
     // On trial or done for: there is nothing of value to wait for.
     await stopSlot(system, site, slot, 1_000);
   }
+  await endLeftOvers(work, 'Stop');
   if (serving !== null) {
     const text = system.readText(`${site.releaseNotes(serving.release)}/site`);
     if (text !== null && text !== system.readText(site.nginxSite)) await swapSite(system, site, text);

@@ -5,7 +5,7 @@
 import { readAccounts } from './accounts.ts';
 import { destroyedFolder, destroyedRoot, dumpFolder } from './dump-folders.ts';
 import { dumpNames, removeOld } from './dump-store.ts';
-import { endProcesses, removeAccounts, removeTraces } from './end-account.ts';
+import { endSite, removeAccounts, removeTraces } from './end-account.ts';
 import { endJobs } from './jobs.ts';
 import type { SiteLayout } from './layout.ts';
 import { madeLinks, removeLinks } from './links.ts';
@@ -16,6 +16,7 @@ import { type DestroyRequest, DUMP_REASONS, type DumpName, type ServiceScript } 
 import { endCommands } from './run-notes.ts';
 import { runServiceScript, stateFolder } from './service-script.ts';
 import { reloadAndWait } from './site.ts';
+import { endBuild, endStrays } from './site-processes.ts';
 import type { System } from './system.ts';
 import { step, type Work } from './work.ts';
 
@@ -61,11 +62,13 @@ async function destroySite(services: readonly ServiceScript[], work: Work): Prom
     system.failpoint('destroy.unlisted');
     await removeSlots(work);
     await endCommands(system, site);
-    if (site.owner !== null) {
-      await removeLinks(system, site, madeLinks(system, site));
-      await endProcesses(system, site, 'own');
-    }
-    return { detail: 'its processes have ended' };
+    await endBuild(system, site, 'Stop');
+    if (site.owner === null) return { detail: 'its processes have ended' };
+    await removeLinks(system, site, madeLinks(system, site));
+    const ended = await endSite(system, site, 'own');
+    return {
+      detail: ended ? 'its processes have ended' : 'stopped; processes that a service keeps running go with it',
+    };
   });
   await step(work, 'Remove', async (progress) => {
     await destroyServices(services, work, progress);
@@ -73,7 +76,7 @@ async function destroySite(services: readonly ServiceScript[], work: Work): Prom
     system.failpoint('destroy.services');
     keepDumps(work);
     system.failpoint('destroy.dumps');
-    await endProcesses(system, site, 'all');
+    await endSite(system, site, 'all');
     // What is half removed must not be taken for a site.
     const gone = goneFolder(site);
     if (system.stat(gone) !== null) system.remove(gone);
@@ -143,11 +146,16 @@ async function removeSlots({ system, site }: Work): Promise<void> {
   const { services, serviceFolders } = site.node;
   for (const path of slotsOf(system, site)) if (path.startsWith(`${services}/`)) system.remove(path);
   system.failpoint('destroy.unlinked');
+  const folders = slotsOf(system, site).filter((path) => path.startsWith(`${serviceFolders}/`));
   // runsvdir would find out within five seconds.
-  for (const folder of slotsOf(system, site)) {
-    if (!folder.startsWith(`${serviceFolders}/`)) continue;
+  for (const folder of folders) control(system, folder, 'd');
+  const runs = (folder: string): boolean => readService(system, folder).pid !== 0;
+  if (!(await waitUntil(system, () => !folders.some(runs), GRACE_MS)))
+    for (const folder of folders.filter(runs)) control(system, folder, 'k');
+  // A process that has left its parent holds the pipe to the log, whose supervisor waits for its end.
+  await endStrays(system, site, 'Stop');
+  for (const folder of folders) {
     const ended = (): boolean => [folder, `${folder}/log`].every((one) => readService(system, one).state === 'absent');
-    control(system, folder, 'd');
     control(system, folder, 'x');
     if (!(await waitUntil(system, ended, GRACE_MS))) {
       for (const one of [folder, `${folder}/log`]) {

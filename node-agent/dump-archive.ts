@@ -21,9 +21,9 @@ import { createSha256 } from './sha256.ts';
 import type { Work } from './work.ts';
 
 /** @throws KraftwerkError `dump.missing`, `dump.damaged`, `dump.changed`: then the archive has no end */
-export async function exportDump({ instance, name }: ExportRequest, work: Work): Promise<ExportResult> {
+export async function exportDump(request: ExportRequest, work: Work): Promise<ExportResult> {
   const { system, site } = work;
-  const { folder, manifest } = findDump(system, site.node, instance, name);
+  const { folder, manifest } = findDump(system, site.node, request);
   await checkList(system, folder, manifest.list);
   const tar = pack();
   const produced = writeTar(work, folder, manifest, tar).catch((error: unknown) => {
@@ -198,7 +198,7 @@ export async function importDump(request: ImportRequest, work: Work): Promise<Du
     const made =
       from === null
         ? await takeArchive(work, part, about)
-        : await linkDump(work, findDump(system, site.node, from.instance, from.name), part, about);
+        : await linkDump(work, findDump(system, site.node, from), part, about);
     system.publish(part, `${folder}/${name}`);
     return made;
   });

@@ -50,26 +50,45 @@ export function dumpNames(system: System, folder: string): DumpName[] {
     .reverse();
 }
 
-/** A dump that is there, or was left of a destroyed site of the name. @throws KraftwerkError `dump.missing`, `dump.damaged`, `dump.version` */
+/** Which dump is meant: its name, that of the site whose folders it is in, and whose it must be. */
+export interface WantedDump {
+  instance: InstanceName;
+  target: string;
+  name: DumpName;
+}
+
+/**
+ * The target's dump that is there, or was left of a destroyed site of the name. One of another target is not there: it may have had
+ * the instance's name before.
+ * @throws KraftwerkError `dump.missing`, `dump.damaged`, `dump.version`
+ */
 export function findDump(
   system: System,
   node: NodeLayout,
-  instance: InstanceName,
-  name: DumpName,
+  { instance, target, name }: WantedDump,
 ): { folder: string; manifest: Manifest } {
   const places = [`${node.web}/${instance}/dump`, destroyedFolder(node, instance)];
-  const folder = places.map((place) => `${place}/${name}`).find((path) => system.exists(path));
-  if (folder === undefined)
-    throw new KraftwerkError('dump.missing', `the node has no dump ${name} of ${instance}`, {
-      exit: 'denied',
-      hint: 'dumps TARGET lists those that there are',
-    });
-  const manifest = readManifest(system, folder);
-  if (manifest === null)
-    throw new KraftwerkError('dump.damaged', `${name}: its manifest.json is missing`, {
-      reason: 'the dump is damaged',
-    });
-  return { folder, manifest };
+  let damage: unknown;
+  for (const folder of places.map((place) => `${place}/${name}`).filter((path) => system.exists(path))) {
+    try {
+      const manifest = readManifest(system, folder);
+      if (manifest?.target === target) return { folder, manifest };
+      if (manifest === null)
+        damage ??= new KraftwerkError('dump.damaged', `${name}: its manifest.json is missing`, {
+          reason: 'the dump is damaged',
+        });
+    } catch (error) {
+      damage ??= error;
+    }
+  }
+  throw damage ?? noDump(name, target);
+}
+
+export function noDump(name: DumpName, target: string): KraftwerkError {
+  return new KraftwerkError('dump.missing', `the node has no dump ${name} of ${target}`, {
+    exit: 'denied',
+    hint: 'dumps TARGET lists those that there are',
+  });
 }
 
 /** Renamed first: what is half removed must not be taken for a dump. */
@@ -80,8 +99,8 @@ export function removeDump(system: System, folder: string, name: DumpName): void
 }
 
 /**
- * Of the dumps of a reason, so many stay: those that are spared, however old, then the newest. What cannot be removed now is no
- * reason to fail.
+ * Of each target's dumps of a reason, so many stay: those that are spared, however old, then the newest. Another target that has had
+ * the instance's name does not lose its own by that. What cannot be removed now is no reason to fail.
  */
 export function removeOld(
   work: Work,
@@ -91,19 +110,30 @@ export function removeOld(
 ): void {
   const { system } = work;
   try {
-    const same = dumpNames(system, folder).filter((name) => reasonOf(system, `${folder}/${name}`) === reason);
-    const others = same.filter((name) => !spared.includes(name));
-    const left = keep - (same.length - others.length);
-    for (const name of others.slice(Math.max(0, left))) removeDump(system, folder, name);
+    const byTarget = new Map<string, DumpName[]>();
+    for (const name of dumpNames(system, folder)) {
+      const about = aboutDump(system, `${folder}/${name}`);
+      if (about?.reason === reason) byTarget.set(about.target, [...(byTarget.get(about.target) ?? []), name]);
+    }
+    for (const same of byTarget.values()) {
+      const others = same.filter((name) => !spared.includes(name));
+      const left = keep - (same.length - others.length);
+      for (const name of others.slice(Math.max(0, left))) removeDump(system, folder, name);
+    }
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     work.emit({ event: 'warning', message: `older dumps could not be removed: ${why}` });
   }
 }
 
-function reasonOf(system: System, folder: string): DumpReason | null {
+/** Whose dump it is; null where its manifest is missing or cannot be read. */
+export function ownerOfDump(system: System, folder: string): string | null {
+  return aboutDump(system, folder)?.target ?? null;
+}
+
+function aboutDump(system: System, folder: string): Pick<Manifest, 'reason' | 'target'> | null {
   try {
-    return readManifest(system, folder)?.reason ?? null;
+    return readManifest(system, folder);
   } catch {
     // A damaged one is looked at by whoever asks for it.
     return null;

@@ -8,8 +8,10 @@ import {
   formatAmount,
   glance,
   makingPart,
+  noDump,
   openDumps,
   openPart,
+  ownerOfDump,
   removeDump,
   removeOld,
   stopped,
@@ -20,6 +22,7 @@ import type {
   DropDumpsRequest,
   DumpRequest,
   DumpSummary,
+  DumpsRequest,
   DumpsResult,
   ProveRequest,
   ServiceScript,
@@ -105,19 +108,23 @@ async function dumpAll(
   if (first !== undefined) throw first;
 }
 
-export function listDumps(system: System, node: NodeLayout, instance: InstanceName | null): DumpsResult {
+/** @param of whose; null: all that are left of destroyed sites. Those of another target are not told */
+export function listDumps(system: System, node: NodeLayout, of: DumpsRequest['of']): DumpsResult {
   const read = (folder: string): DumpSummary[] =>
     dumpNames(system, folder).flatMap((name) => {
       try {
         const manifest = readManifest(system, `${folder}/${name}`);
-        return manifest === null ? [] : [{ ...summarise(system, `${folder}/${name}`, manifest), name }];
+        if (manifest === null || (of !== null && manifest.target !== of.target)) return [];
+        return [{ ...summarise(system, `${folder}/${name}`, manifest), name }];
       } catch {
         // It cannot be loaded either: whoever tries is told why.
         return [];
       }
     });
-  if (instance !== null)
+  if (of !== null) {
+    const { instance } = of;
     return { dumps: read(dumpFolder(siteLayout(node, instance))), destroyed: read(destroyedFolder(node, instance)) };
+  }
   const instances = system.list(destroyedRoot(node)).filter((name): name is InstanceName => PROJECT_PATTERN.test(name));
   return { dumps: [], destroyed: instances.sort().flatMap((name) => read(destroyedFolder(node, name))) };
 }
@@ -127,7 +134,12 @@ export async function dropDumps(request: DropDumpsRequest, work: Work): Promise<
   const { system, site } = work;
   const folder = request.destroyed ? destroyedFolder(site.node, request.instance) : dumpFolder(site);
   for (const name of system.list(folder)) if (/^\..*\.(?:part|gone)$/.test(name)) system.remove(`${folder}/${name}`);
-  for (const name of request.names) if (system.exists(`${folder}/${name}`)) removeDump(system, folder, name);
+  for (const name of request.names) {
+    if (!system.exists(`${folder}/${name}`)) continue;
+    const owner = ownerOfDump(system, `${folder}/${name}`);
+    // One that cannot be read is the site's where the site is.
+    if (owner === request.target || (owner === null && !request.destroyed)) removeDump(system, folder, name);
+  }
   if (request.destroyed && system.exists(folder) && system.list(folder).length === 0) system.remove(folder);
   return null;
 }
@@ -135,10 +147,7 @@ export async function dropDumps(request: DropDumpsRequest, work: Work): Promise<
 /** @throws KraftwerkError `dump.missing` */
 export async function proveDump(request: ProveRequest, work: Work): Promise<null> {
   const folder = `${dumpFolder(work.site)}/${request.name}`;
-  if (!work.system.exists(folder))
-    throw new KraftwerkError('dump.missing', `the node has no dump ${request.name} of ${request.instance}`, {
-      exit: 'denied',
-    });
+  if (readManifest(work.system, folder)?.target !== request.target) throw noDump(request.name, request.target);
   writeProven(work.system, folder);
   return null;
 }

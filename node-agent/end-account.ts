@@ -1,8 +1,8 @@
 /** What is left of a destroyed site's user outside of the site's folders: processes, files in open places, the user itself. */
 import { type Account, parseAccounts, readAccounts } from './accounts.ts';
 import type { SiteLayout } from './layout.ts';
-import { waitUntil } from './processes.ts';
 import { KraftwerkError } from './protocol.ts';
+import { endProcesses, isUnits, processesOf } from './site-processes.ts';
 import { DEFAULT_PATH, type RunResult, type System } from './system.ts';
 
 const COMMAND_LIMIT_MS = 60_000;
@@ -17,70 +17,56 @@ const OPEN_FOLDERS = ['/tmp', '/var/tmp', '/dev/shm', '/dev/mqueue', '/run/lock'
 const BY_NAME = ['/var/spool/cron/crontabs', '/var/mail', '/var/lib/systemd/linger'];
 const JOBS = '/var/spool/cron/atjobs';
 
-/** The site's user, as far as there is one; not one of that name who is somebody else. */
-function accountOf(system: System, { owner, site }: SiteLayout): Account | null {
-  const found = owner === null ? undefined : readAccounts(system).users.get(owner.user);
-  return found === undefined || found.home !== site || found.uid === 0 ? null : found;
-}
-
-/**
- * Ends all processes of the site's user, for good.
- * @param which `own`: those that a service's unit keeps running are left to its destroy.sh
- * @throws KraftwerkError `destroy.processes`
- */
-export async function endProcesses(system: System, site: SiteLayout, which: 'own' | 'all'): Promise<void> {
-  const account = accountOf(system, site);
-  if (account === null) return;
-  const running = (): number[] =>
-    processesOf(system, account).filter((pid) => which === 'all' || !isUnits(system, site, pid));
-  const ended = (): boolean => {
-    const pids = running();
-    // All are halted before the first is ended: none can start another meanwhile.
-    for (const name of ['SIGSTOP', 'SIGKILL'] as const) for (const pid of pids) system.signal(pid, name);
-    return pids.length === 0;
-  };
-  // What comes again and again may be kept running by a service: its destroy.sh is next, and then all are looked at.
-  if ((await waitUntil(system, ended, which === 'own' ? OWN_LIMIT_MS : END_LIMIT_MS)) || which === 'own') return;
-  throw new KraftwerkError('destroy.processes', `processes of ${site.owner?.user} on the node do not end`, {
-    step: 'Remove',
-    hint: `on the node: ps -fu ${site.owner?.user}`,
+/** The site's user and the one of its builds, as far as there are; not those of that name who are somebody else. */
+function accountsOf(system: System, { owner, site, cache }: SiteLayout): { name: string; account: Account }[] {
+  if (owner === null) return [];
+  const { users } = readAccounts(system);
+  return [
+    { name: owner.user, home: site },
+    { name: owner.builder, home: cache },
+  ].flatMap(({ name, home }) => {
+    const found = users.get(name);
+    return found === undefined || found.home !== home || found.uid === 0 ? [] : [{ name, account: found }];
   });
 }
 
-/** Real, effective, saved or of the file system: whoever has the number as one of them can take it up. */
-function processesOf(system: System, { uid }: Account): number[] {
-  return system
-    .list('/proc')
-    .filter((name) => /^[0-9]+$/.test(name))
-    .filter((pid) => {
-      const status = system.readText(`/proc/${pid}/status`) ?? '';
-      const dead = /^State:\s+[ZX]/m.test(status);
-      const uids = /^Uid:\s+(.*)$/m.exec(status)?.[1]?.split(/\s+/) ?? [];
-      return !dead && uids.includes(String(uid));
-    })
-    .map(Number);
-}
-
-/** `kraftwerk-redis@blog.service` and the like. */
-function isUnits(system: System, { instance }: SiteLayout, pid: number): boolean {
-  const groups = (system.readText(`/proc/${pid}/cgroup`) ?? '').split(/[\n/]/);
-  return groups.some((name) => /^kraftwerk-[a-z0-9_-]+@[^/]+\.service$/.test(name) && name.includes(`@${instance}.`));
+/**
+ * Ends all processes of the site's users, for good.
+ * @param which `own`: those that a service's unit keeps running are left to its destroy.sh
+ * @returns whether there are none any more; for `all` always
+ * @throws KraftwerkError `destroy.processes`
+ */
+export async function endSite(system: System, site: SiteLayout, which: 'own' | 'all'): Promise<boolean> {
+  let all = true;
+  for (const { name, account } of accountsOf(system, site)) {
+    const find = (): number[] =>
+      processesOf(system, account.uid).filter((pid) => which === 'all' || !isUnits(system, site, pid));
+    // What comes again and again may be kept running by a service: its destroy.sh is next, and then all are looked at.
+    if (await endProcesses(system, find, which === 'own' ? OWN_LIMIT_MS : END_LIMIT_MS)) continue;
+    all = false;
+    if (which === 'own') continue;
+    throw new KraftwerkError('destroy.processes', `processes of ${name} on the node do not end`, {
+      step: 'Remove',
+      hint: `on the node: ps -fu ${name}`,
+    });
+  }
+  return all;
 }
 
 /** Files in places that are open to all, and what keeps to a user's number without a file. The user has no process left. */
 export async function removeTraces(system: System, site: SiteLayout): Promise<void> {
-  const account = accountOf(system, site);
-  if (account === null || site.owner === null) return;
-  for (const folder of [...OPEN_FOLDERS, JOBS]) {
-    for (const name of system.list(folder)) {
-      if (system.stat(`${folder}/${name}`)?.uid === account.uid) system.remove(`${folder}/${name}`);
+  for (const { name, account } of accountsOf(system, site)) {
+    for (const folder of [...OPEN_FOLDERS, JOBS]) {
+      for (const entry of system.list(folder)) {
+        if (system.stat(`${folder}/${entry}`)?.uid === account.uid) system.remove(`${folder}/${entry}`);
+      }
     }
+    for (const folder of BY_NAME) {
+      const path = `${folder}/${name}`;
+      if (system.stat(path) !== null) system.remove(path);
+    }
+    await removeShared(system, account);
   }
-  for (const folder of BY_NAME) {
-    const path = `${folder}/${site.owner.user}`;
-    if (system.stat(path) !== null) system.remove(path);
-  }
-  await removeShared(system, account);
 }
 
 const SHARED = [
@@ -104,19 +90,20 @@ async function removeShared(system: System, { uid }: Account): Promise<void> {
 /** The user, its group, and the group of the gate. @throws KraftwerkError `node.user` */
 export async function removeAccounts(system: System, site: SiteLayout): Promise<void> {
   if (site.owner === null) return;
-  const { gate, user } = site.owner;
-  if (accountOf(system, site) !== null) {
-    const { code, tail } = await command(system, ['userdel', user]);
+  const { builder, gate, user } = site.owner;
+  // The site's own last: by it is known whether anything is left to do.
+  for (const { name } of accountsOf(system, site).reverse()) {
+    const { code, tail } = await command(system, ['userdel', name]);
     // 6: somebody else was quicker.
     if (code !== 0 && code !== 6)
-      throw new KraftwerkError('node.user', `userdel ${user} ended with exit code ${code}: ${tail.join(' ')}`, {
+      throw new KraftwerkError('node.user', `userdel ${name} ended with exit code ${code}: ${tail.join(' ')}`, {
         step: 'Remove',
-        hint: `on the node: ps -fu ${user}; userdel ${user}`,
+        hint: `on the node: ps -fu ${name}; userdel ${name}`,
       });
   }
   system.failpoint('destroy.user');
   const { groups, users } = parseAccounts(system.readText('/etc/passwd') ?? '', system.readText('/etc/group') ?? '');
-  for (const name of [user, gate]) {
+  for (const name of [user, builder, gate]) {
     // A group that has become somebody's own in the meantime is theirs.
     const gid = groups.get(name)?.gid;
     if (gid === undefined || [...users.values()].some((other) => other.gid === gid)) continue;

@@ -37,4 +37,6 @@ export async function openSite(system: System, site: SiteLayout): Promise<void> 
   // Whatever is made in these is of the site's own group. nginx passes through the first on its way to static files.
   makeOwned(system, site.releases, readable, SET_GROUP | 0o751);
   makeOwned(system, site.virtualenvs, readable, SET_GROUP | 0o750);
+  // Read by their other names, in releases.
+  makeOwned(system, site.byteCode, readable, SET_GROUP | 0o700);
 }

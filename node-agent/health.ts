@@ -72,10 +72,11 @@ export async function waitForHealth(
   for (;;) {
     if (signal.aborted) return { healthy: false, why: 'aborted', status: last, tries };
     const answer = await ask(socketPath, health, system.nowMs);
+    // A process that has gone to the background may answer, too; nobody supervises it.
+    if (!alive()) return { healthy: false, why: 'died', status: answer.status, tries };
     if (answer.status !== null && answer.status >= health.statusMin && answer.status <= health.statusMax) {
       return { healthy: true, status: answer.status, ms: answer.ms };
     }
-    if (!alive()) return { healthy: false, why: 'died', status: answer.status, tries };
     answered ||= answer.status !== null;
     last = answer.status ?? last;
     if (answered && ++tries >= health.retries)

@@ -52,7 +52,9 @@ export function siteLayout(node: NodeLayout, instance: InstanceName) {
     stopped: `${notes}/stopped`,
     /** The page that all visitors get while it is there: nginx looks. */
     maintenance: `${site}/maintenance.html`,
-    /** Of pip and other tools of a build. A site's own: one project's setup.py must not reach another's wheels. */
+    /** Our compiler's byte code, by interpreter and source: a site's own, since what it has is never shown to another. */
+    byteCode: `${site}/bytecode`,
+    /** Of pip and other tools of a build, and their home. A site's own: one project's setup.py must not reach another's wheels. */
     cache: owner === null ? `${notes}/cache` : `${site}/.cache`,
     /** Sockets and other things that do not survive a reboot. */
     runtime: `${node.runtime}/${instance}`,

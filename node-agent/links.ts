@@ -38,7 +38,9 @@ function restrictions(sockets: readonly string[]): string {
 /** The site reads it, and cannot change it. sshd looks there for the user's keys. */
 const folderOf = (site: SiteLayout): string => `${site.site}/.ssh`;
 const keyOf = (site: SiteLayout): string => `${folderOf(site)}/kraftwerk-link`;
-const unitOf = (site: SiteLayout, service: string): string => `kraftwerk-link@${site.instance}.${service}.service`;
+/** No instance has a dot in its name. */
+export const unitOf = (site: SiteLayout, service: string): string =>
+  `kraftwerk-link@${site.instance}.${service}.service`;
 const socketsOf = (site: SiteLayout, service: string): string => `/run/kraftwerk-link/${site.instance}/${service}`;
 
 /** @throws KraftwerkError `service.link` */

@@ -69,9 +69,9 @@ async function newStep(request: LoadRequest, work: Work): Promise<null> {
 }
 
 /** The one that was asked for, with all that was asked for. @throws KraftwerkError `dump.missing`, `dump.services` */
-function findWanted({ instance, dump, services }: LoadRequest, { system, site }: Work) {
+function findWanted({ instance, target, dump, services }: LoadRequest, { system, site }: Work) {
   if (dump === null) throw new KraftwerkError('protocol.invalid', 'load.dump: expected a dump, got null');
-  const found = findDump(system, site.node, instance, dump);
+  const found = findDump(system, site.node, { instance, target, name: dump });
   const held = found.manifest.services.map(({ name }) => name);
   const missing = services.map(({ name }) => name).filter((name) => !held.includes(name));
   if (missing.length === 0) return found;

@@ -63,6 +63,12 @@ export function hasEndMark(system: System, site: SiteLayout, slot: Slot, offset:
   return /==> v[0-9]+ web ended/.test(system.readFrom(`${site.slotLog(slot)}/current`, offset).toString('utf8'));
 }
 
+/** Whether that mark says that the process has ended by itself and in order, as one does that goes to the background. */
+export function hasEndedWell(system: System, site: SiteLayout, slot: Slot, offset: number): boolean {
+  const text = system.readFrom(`${site.slotLog(slot)}/current`, offset).toString('utf8');
+  return /==> v[0-9]+ web ended with exit code 0$/m.test(text);
+}
+
 /** The newest lines that fit the query, oldest first, and cursors from which to follow. */
 export function readLogs(system: System, site: SiteLayout, query: LogQuery): { lines: LogLine[]; cursors: Cursor[] } {
   if (query.process !== null && query.process !== 'web') return { lines: [], cursors: [] };

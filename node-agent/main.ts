@@ -10,7 +10,6 @@ import { openNode, openSite } from './folders.ts';
 import { type Input, openInput } from './input.ts';
 import { nodeLayout, siteLayout } from './layout.ts';
 import { followLogs, readLogs } from './logs.ts';
-import { stopRunsvdir } from './processes.ts';
 import { type AgentEvent, KraftwerkError, type RestResult, toWireError } from './protocol.ts';
 import { parseFrame } from './protocol-data.ts';
 import { type AgentRequest, parseRequest } from './requests.ts';
@@ -19,6 +18,7 @@ import { setRunning } from './running.ts';
 import { createSha256, loadSha256 } from './sha256.ts';
 import { ensureNode, readNodePort } from './site.ts';
 import { describeNode, readInstances } from './status.ts';
+import { stopNode } from './stop-node.ts';
 import { createSystem, errno, type System } from './system.ts';
 import type { Work } from './work.ts';
 
@@ -79,9 +79,9 @@ async function handle(request: AgentRequest, { system, lock, input, send, versio
   // Sockets are named relative to the root: their paths must fit into 107 bytes.
   process.chdir(node.root);
   if (request.op === 'status') return { instances: readInstances(system, node, request.instances, request.memory) };
-  if (request.op === 'dumps') return listDumps(system, node, request.instance);
+  if (request.op === 'dumps') return listDumps(system, node, request.of);
   if (request.op === 'shutdown')
-    return withLock(system, `${node.runtime}/.node.lock`, () => stopRunsvdir(system, node, 15_000));
+    return withLock(system, `${node.runtime}/.node.lock`, () => stopNode(system, node, 15_000));
   const httpPort =
     WITHOUT_NGINX.includes(request.op) || (node.profile.profile === 'system' && TAKING_BACK.includes(request.op))
       ? node.httpPort

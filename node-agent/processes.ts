@@ -193,23 +193,3 @@ export async function stopSlot(system: System, site: SiteLayout, slot: Slot, gra
   control(system, folder, 'k');
   await waitUntil(system, down, 5_000);
 }
-
-/** Ends runsvdir and everything that it supervises. @throws KraftwerkError `node.system` */
-export async function stopRunsvdir(system: System, node: NodeLayout, graceMs: number): Promise<void> {
-  if (node.profile.profile === 'system')
-    throw new KraftwerkError('node.system', "runit and nginx of this node are the machine's own and are not stopped", {
-      exit: 'usage',
-      hint: 'on the node: systemctl stop runit nginx',
-    });
-  const folders = system.list(node.services).map((name) => `${node.services}/${name}`);
-  const supervisors = folders.flatMap((folder) => [`${folder}/supervise/ok`, `${folder}/log/supervise/ok`]);
-  const pid = runsvdirPid(system, node);
-  if (pid !== null) system.signal(pid, 'SIGHUP');
-  const gone = (): boolean => supervisors.every((fifo) => !system.writeFifo(fifo, ''));
-  if (!(await waitUntil(system, gone, graceMs))) {
-    for (const folder of folders) control(system, folder, 'k');
-    for (const folder of folders) control(system, folder, 'x');
-    await waitUntil(system, gone, 5_000);
-  }
-  system.remove(node.runsvdirPid);
-}

@@ -1,19 +1,16 @@
 /** How a project's own commands are run: by its user, within its limits, and a build where it cannot see the site run. */
-import { asSite, limitWords } from './accounts.ts';
+import { asBuilder, asSite, limitWords } from './accounts.ts';
 import type { SiteLayout } from './layout.ts';
 import type { Limits } from './protocol.ts';
 import { exportLines, quoteForShell } from './shell-text.ts';
 import { DEFAULT_PATH, type System } from './system.ts';
 
-/**
- * Processes of its own only: a build has no secrets, but the same user as the site, whose environment stands in /proc. And
- * whatever it leaves running ends with it.
- */
+/** Processes of its own only: a build has no business with others, and whatever it leaves running ends with it. */
 const APART = ['unshare', '--pid', '--fork', '--kill-child', '--mount-proc'];
 
 /**
  * `argv` with what goes before it.
- * @param apart for what a build runs
+ * @param apart for what a build runs: by the site's builder, among its own processes
  */
 export async function projectCommand(
   system: System,
@@ -22,7 +19,9 @@ export async function projectCommand(
   { limits, apart }: { limits: Limits | null; apart: boolean },
 ): Promise<string[]> {
   if (site.owner === null) return [...argv];
-  return [...limitWords(system, limits), ...(apart && (await canBeApart(system)) ? APART : []), ...asSite(site, argv)];
+  const limited = limitWords(system, limits);
+  if (!apart) return [...limited, ...asSite(site, argv)];
+  return [...limited, ...((await canBeApart(system)) ? APART : []), ...asBuilder(site, argv)];
 }
 
 /**

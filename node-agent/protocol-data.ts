@@ -50,13 +50,19 @@ export type WrittenVariables = ReturnType<typeof parseWritten>;
 
 // ---------------------------------------------------------------- dumps
 
+/**
+ * A dump belongs to the target that its manifest names, and to no other that has the instance's name later: so whoever asks for
+ * dumps says for whom.
+ */
+const parseDumpTarget = pattern<string>(/^[a-z][a-z0-9_-]{0,27}\/[a-z][a-z0-9_-]{0,27}$/, 'a target as blog/live');
+
 /** All `dump.sh` at once; checksummed, durable, then published under its name. */
 export const parseDump = object({
   ...base,
   op: oneOf('dump'),
   instance: parseInstanceName,
-  /** `blog/live`, for the manifest. */
-  target: parseString,
+  /** For the manifest. */
+  target: parseDumpTarget,
   name: parseDumpName,
   reason: parseReason,
   /** What served when it was made. */
@@ -87,12 +93,12 @@ export interface DumpSummary {
   provenAt: string | null;
 }
 
-/** The dumps of a site, and those that are left of a destroyed one of its name. */
+/** The target's dumps of a site, and those of it that are left of a destroyed site of that name. */
 export const parseDumps = object({
   ...base,
   op: oneOf('dumps'),
   /** Null: those of all destroyed sites. */
-  instance: nullable(parseInstanceName),
+  of: nullable(object({ instance: parseInstanceName, target: parseDumpTarget })),
 });
 export type DumpsRequest = ReturnType<typeof parseDumps>;
 export interface DumpsResult {
@@ -104,6 +110,7 @@ export const parseDropDumps = object({
   ...base,
   op: oneOf('drop-dumps'),
   instance: parseInstanceName,
+  target: parseDumpTarget,
   names: list(parseDumpName, 10_000),
   destroyed: parseBoolean,
 });
@@ -114,6 +121,7 @@ export const parseProve = object({
   ...base,
   op: oneOf('prove'),
   instance: parseInstanceName,
+  target: parseDumpTarget,
   name: parseDumpName,
 });
 export type ProveRequest = ReturnType<typeof parseProve>;
@@ -123,6 +131,7 @@ export const parseExport = object({
   ...base,
   op: oneOf('export'),
   instance: parseInstanceName,
+  target: parseDumpTarget,
   name: parseDumpName,
 });
 export type ExportRequest = ReturnType<typeof parseExport>;
@@ -135,11 +144,11 @@ export const parseImport = object({
   ...base,
   op: oneOf('import'),
   instance: parseInstanceName,
-  target: parseString,
+  target: parseDumpTarget,
   /** Its name here. */
   name: parseDumpName,
   reason: parseReason,
-  from: nullable(object({ instance: parseInstanceName, name: parseDumpName })),
+  from: nullable(object({ instance: parseInstanceName, target: parseDumpTarget, name: parseDumpName })),
   keep: integer(1, 10_000),
 });
 export type ImportRequest = ReturnType<typeof parseImport>;
@@ -155,6 +164,8 @@ export const parseLoad = object({
   ...base,
   op: oneOf('load'),
   instance: parseInstanceName,
+  /** Whose dump it is. */
+  target: parseDumpTarget,
   step: oneOf('check', 'new', 'swap', 'back', 'done'),
   /** Null for `swap`, `back` and `done`. */
   dump: nullable(parseDumpName),

@@ -247,14 +247,22 @@ export interface SiteOwner {
   gate: string;
   /** User and groups as chpst takes them. */
   identity: string;
+  /** The user of pip and `build` commands, and its group: a broken-in site must not reach what the next release is made of. */
+  builder: string;
+  /** The builder as chpst takes it: it may read the site's tree and virtualenv. */
+  builderIdentity: string;
 }
 
 /** Null where everything belongs to the user who runs the agent. */
 export function siteOwner(profile: NodeProfile, instance: InstanceName): SiteOwner | null {
   if (profile.profile === 'rootless') return null;
-  // Both prefixes have as many letters as the 32 of a user's name leave beside an instance's 28.
-  const [user, gate] = [`web-${instance}`, `ngx-${instance}`];
-  return { user, gate, identity: `${user}:${user}:${gate}:${WEB_GROUP}` };
+  // All prefixes have as many letters as the 32 of a user's name leave beside an instance's 28.
+  const [user, gate, builder] = [`web-${instance}`, `ngx-${instance}`, `bld-${instance}`];
+  return {
+    ...{ user, gate, builder },
+    identity: `${user}:${user}:${gate}:${WEB_GROUP}`,
+    builderIdentity: `${builder}:${builder}:${user}:${gate}`,
+  };
 }
 
 /** Rendered from `templates/node/`; in `nginxConf` the agent fills the port in for `__HTTP_PORT__`. */
@@ -575,6 +583,8 @@ export interface HelloResult {
   load1: number;
   /** The node's clock when it answered, ISO. */
   clock: string;
+  /** What the machine calls itself. */
+  hostname: string;
   /** Addresses of its network interfaces, loopback aside. */
   addresses: string[];
   /** What it routes to other nodes: by instance, the sha256 of nginx's file. */

@@ -13,8 +13,7 @@ const RELOAD_LIMIT_MS = 2_000;
 /** @throws KraftwerkError `site.nginx` */
 export async function route(system: System, node: NodeLayout, request: RouteRequest, httpPort: number): Promise<null> {
   const own = siteLayout(node, request.instance);
-  const name = `${request.instance}${SUFFIX}` as InstanceName;
-  const site = { ...own, instance: name, nginxSite: `${node.sitesEnabled}/${name}` };
+  const site = { ...own, ...routerSite(node, request.instance) };
   const old = system.readText(site.nginxSite);
   const text = request.file === null ? null : fillSite(system, node, request.file, httpPort);
   if (old === text) return null;
@@ -33,6 +32,12 @@ export async function route(system: System, node: NodeLayout, request: RouteRequ
   const host = /^\s*server_name\s+(\S+?);?(?:\s|$)/m.exec(text)?.[1];
   if (host !== undefined) await waitForHost(system, node, { port: httpPort, host, before, limitMs: RELOAD_LIMIT_MS });
   return null;
+}
+
+/** nginx's file for an instance on its router, which may have a site of that very name. */
+export function routerSite(node: NodeLayout, instance: InstanceName): { instance: InstanceName; nginxSite: string } {
+  const name = `${instance}${SUFFIX}` as InstanceName;
+  return { instance: name, nginxSite: `${node.sitesEnabled}/${name}` };
 }
 
 /** What the node routes: by instance, the sha256 of nginx's file. */

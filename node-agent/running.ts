@@ -6,6 +6,7 @@ import { makeSocketFolder } from './ownership.ts';
 import { control, readService, stopSlot, waitUntil } from './processes.ts';
 import { KraftwerkError, type ProcessRequest, type Serving } from './protocol.ts';
 import { readCurrent } from './releases.ts';
+import { endStrays } from './site-processes.ts';
 import { step, type Work } from './work.ts';
 
 const LOG_LINES = 20;
@@ -27,6 +28,7 @@ async function stop(request: ProcessRequest, work: Work): Promise<void> {
     progress('letting it finish its requests');
     system.writeFile(site.stopped, `${system.wallClock().toISOString()}\n`);
     for (const slot of SLOTS) await stopSlot(system, site, slot, request.timeoutMs);
+    await endStrays(system, site, 'Stop');
     return { detail: 'stopped' };
   });
 }

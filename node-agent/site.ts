@@ -193,7 +193,7 @@ export async function testSite(system: System, site: SiteLayout, text: string): 
     if (result.code === 0) return;
     throw new KraftwerkError('site.nginx', "nginx refuses the site's configuration", {
       step: 'Start',
-      lines: result.tail.map((line) => line.replaceAll(`${staging}/`, '')).slice(-5),
+      lines: result.tail.map((line) => hideOthers(line.replaceAll(`${staging}/`, ''), site.instance)).slice(-5),
       hint: "if the project's own nginx template was changed, mend it; else please report this",
       reason: 'nginx refused its configuration',
     });
@@ -201,6 +201,13 @@ export async function testSite(system: System, site: SiteLayout, text: string): 
     system.remove(staging);
     system.remove(main);
   }
+}
+
+/** nginx reads the files of all sites: whoever pushes one may not know of the others. */
+function hideOthers(line: string, instance: InstanceName): string {
+  return line.replace(/sites-enabled\/([^\s:,"']+)/g, (all, name: string) =>
+    name === instance ? all : "sites-enabled/(another project's)",
+  );
 }
 
 /** At the beginning of a line, so that one that is commented out does not count. */

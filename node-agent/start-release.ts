@@ -1,7 +1,7 @@
 /** Starts a release in the idle slot, on trial, and says what its last words mean when that fails. */
 import { waitForHealth } from './health.ts';
 import { type SiteLayout, type Slot, slotOf, socketFromRoot } from './layout.ts';
-import { hasEndMark, lastWords, linesSince, logEnd } from './logs.ts';
+import { hasEndedWell, hasEndMark, lastWords, linesSince, logEnd } from './logs.ts';
 import { makeSocketFolder } from './ownership.ts';
 import { childrenOf, drain, readService, startTrial, stopSlot, waitForSlots, waitUntil } from './processes.ts';
 import { type BootName, KraftwerkError, type PrepareRequest, parseBootName } from './protocol.ts';
@@ -137,14 +137,20 @@ async function processError(
   if (readService(system, site.slot(slot)).state !== 'run')
     await waitUntil(system, () => hasEndMark(system, site, slot, logStart), 2_000);
   const lines = lastWords(linesSince(system, site, slot, logStart, READ_LINES), LOG_LINES);
+  const left = code === 'health.died' && hasEndedWell(system, site, slot, logStart);
   const done = readCurrent(system, site)?.release === request.release ? 'restarted' : 'deployed';
   return new KraftwerkError(code, `v${request.release} not ${done}: ${what}`, {
     step: code === 'node.runit' ? 'Start' : 'Health',
     lines,
     exit: 'unhealthy',
-    ...explain(lines, request),
+    ...(left ? WENT_TO_BACKGROUND : explain(lines, request)),
   });
 }
+
+const WENT_TO_BACKGROUND = {
+  hint: 'it ended in order, as a process does that goes to the background: is there daemon = True in gunicorn.conf.py?',
+  reason: 'its process went to the background',
+};
 
 async function healthError(
   request: PrepareRequest,

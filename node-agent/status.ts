@@ -1,5 +1,5 @@
 /** What a node and its sites are doing now. */
-import { cpus, freemem, loadavg, networkInterfaces, totalmem } from 'node:os';
+import { cpus, freemem, hostname, loadavg, networkInterfaces, totalmem } from 'node:os';
 import { type NodeLayout, type SiteLayout, SLOTS, siteLayout, slotOf } from './layout.ts';
 import { slotRelease } from './logs.ts';
 import { childrenOf, readService } from './processes.ts';
@@ -60,6 +60,7 @@ export function describeNode(system: System, node: NodeLayout, agentVersion: str
     diskFreeBytes: disk.freeBytes,
     load1: loadavg()[0] ?? 0,
     clock: system.wallClock().toISOString(),
+    hostname: hostname(),
     addresses: Object.values(networkInterfaces()).flatMap((all) =>
       (all ?? []).flatMap(({ address, internal }) => (internal || address.startsWith('fe80:') ? [] : [address])),
     ),

@@ -6,6 +6,7 @@ import { basename, dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import { KraftwerkError } from './protocol.ts';
+import { removeByDescriptor } from './remove-by-descriptor.ts';
 
 export interface RunOptions {
   cwd: string;
@@ -35,6 +36,8 @@ export interface PipedProgram {
   /** Its descriptor 3. */
   control: Duplex;
   ended: Promise<void>;
+  /** Ends it, and what it has started. */
+  kill(): void;
 }
 
 const TAIL_LINES = 200;
@@ -92,14 +95,10 @@ export function createSystem(environment: Readonly<Record<string, string | undef
   function writeFile(path: string, text: string, mode = 0o644): void {
     failpoint('write');
     const temporary = beside(path);
-    const handle = fs.openSync(temporary, 'w', mode);
-    try {
-      fs.writeSync(handle, text);
+    writeNew(temporary, text, mode, (handle) => {
       fs.fchmodSync(handle, mode);
       fs.fsyncSync(handle);
-    } finally {
-      fs.closeSync(handle);
-    }
+    });
     publish(temporary, path);
   }
 
@@ -107,8 +106,7 @@ export function createSystem(environment: Readonly<Record<string, string | undef
   function writeVolatile(path: string, text: string, mode = 0o644): void {
     failpoint('write');
     const temporary = beside(path);
-    fs.rmSync(temporary, { force: true });
-    fs.writeFileSync(temporary, text, { mode });
+    writeNew(temporary, text, mode);
     fs.renameSync(temporary, path);
   }
 
@@ -168,6 +166,13 @@ export function createSystem(environment: Readonly<Record<string, string | undef
       fs.mkdirSync(path, { recursive: true, mode });
     },
 
+    /** A folder that is not there yet, whatever the umask. */
+    makeNewFolder(path: string, mode: number): void {
+      failpoint('mkdir');
+      fs.mkdirSync(path);
+      fs.chmodSync(path, mode);
+    },
+
     /** Writes only what differs; true when it did. */
     writeIfChanged(path: string, text: string, mode = 0o644): boolean {
       if (hasFile(path, text, mode)) return false;
@@ -191,8 +196,7 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     /** A new file of an unpacked tree; never follows or replaces anything. */
     createFile(path: string, chunks: readonly Uint8Array[], mode: number): void {
       failpoint('unpack');
-      const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = fs.constants;
-      const handle = fs.openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+      const handle = fs.openSync(path, NEW_FILE, mode);
       try {
         for (const chunk of chunks) writeFully(handle, chunk);
       } finally {
@@ -214,7 +218,7 @@ export function createSystem(environment: Readonly<Record<string, string | undef
         }
       };
       attempt(() => {
-        handle = fs.openSync(path, 'w', 0o600);
+        handle = openNew(path, 0o600);
       });
       return {
         write: (chunk) => attempt(() => handle !== null && writeFully(handle, chunk)),
@@ -231,26 +235,25 @@ export function createSystem(environment: Readonly<Record<string, string | undef
       failpoint('unpack');
       fs.symlinkSync(target, path);
     },
-    hardLink: (from: string, to: string): void => fs.linkSync(from, to),
     setMode: (path: string, mode: number): void => fs.chmodSync(path, mode),
     /** Of the thing itself, never of what a link leads to. */
     setOwner: (path: string, uid: number, gid: number): void => fs.lchownSync(path, uid, gid),
     setUmask: (mask: number): void => void process.umask(mask),
     runsAsRoot: process.getuid?.() === 0,
+    uid: process.getuid?.() ?? -1,
+    /** `NAME=value` as a process was started with; none where it is gone, or another's. */
+    readProcessEnvironment(pid: number): string[] {
+      try {
+        return fs.readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+      } catch {
+        return [];
+      }
+    },
 
-    /** Removes a tree, read-only folders included. */
+    /** Removes a tree, read-only folders included, also one that others can still change. */
     remove(path: string): void {
       failpoint('remove');
-      if (process.getuid?.() === 0) {
-        removeAsRoot(path);
-        return;
-      }
-      try {
-        fs.rmSync(path, { recursive: true, force: true });
-      } catch {
-        makeWritable(path);
-        fs.rmSync(path, { recursive: true, force: true, maxRetries: 3 });
-      }
+      removeByDescriptor(path);
     },
 
     /** Reads what a file has grown by since `offset`, at most `maxBytes`. A link is not followed: others write there. */
@@ -368,7 +371,15 @@ export function createSystem(environment: Readonly<Record<string, string | undef
       const { stdin, stdout, stderr } = child;
       const control = child.stdio[3] as Duplex;
       for (const stream of [stdin, stdout, stderr, control]) stream.on('error', () => undefined);
-      return { stdin, stdout, stderr, control, ended };
+      const kill = (): void => {
+        if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+        try {
+          process.kill(-child.pid, 'SIGKILL');
+        } catch {
+          // It has ended by itself.
+        }
+      };
+      return { stdin, stdout, stderr, control, ended, kill };
     },
 
     bytes: createByteHands(failpoint),
@@ -409,38 +420,26 @@ function orMissing<T>(read: () => T): T | null {
   }
 }
 
+const NEW_FILE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
+
+/** A new file in the place of what a killed agent has left; never one that is there, never what a link leads to. */
+function openNew(path: string, mode: number): number {
+  fs.rmSync(path, { force: true });
+  return fs.openSync(path, NEW_FILE, mode);
+}
+
+function writeNew(path: string, text: string, mode: number, finish?: (handle: number) => void): void {
+  const handle = openNew(path, mode);
+  try {
+    writeFully(handle, Buffer.from(text));
+    finish?.(handle);
+  } finally {
+    fs.closeSync(handle);
+  }
+}
+
 function writeFully(handle: number, chunk: Uint8Array): void {
   for (let offset = 0; offset < chunk.length; ) offset += fs.writeSync(handle, chunk, offset);
-}
-
-/**
- * Removes what may belong to somebody who exchanges a folder for a link while we look into it. A folder is taken from its
- * owner, and closed, before it is read; what stands in ours cannot be exchanged.
- */
-function removeAsRoot(path: string): void {
-  const stat = orMissing(() => fs.lstatSync(path));
-  if (stat === null) return;
-  if (!stat.isDirectory()) {
-    fs.rmSync(path, { force: true });
-    return;
-  }
-  if (stat.uid !== 0 || (stat.mode & 0o022) !== 0) {
-    fs.lchownSync(path, 0, 0);
-    fs.chmodSync(path, 0o700);
-  }
-  for (const entry of fs.readdirSync(path, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeAsRoot(`${path}/${entry.name}`);
-    else fs.rmSync(`${path}/${entry.name}`, { force: true });
-  }
-  // On a rootless node that root runs, a site may write while its folder goes.
-  fs.rmSync(path, { recursive: true, force: true, maxRetries: 3 });
-}
-
-function makeWritable(path: string): void {
-  if (!fs.lstatSync(path).isDirectory()) return;
-  fs.chmodSync(path, 0o755);
-  for (const entry of fs.readdirSync(path, { withFileTypes: true }))
-    if (entry.isDirectory()) makeWritable(`${path}/${entry.name}`);
 }
 
 export type ByteHands = ReturnType<typeof createByteHands>;
@@ -448,7 +447,7 @@ export type ByteWriter = ReturnType<ByteHands['openWriter']>;
 
 /** For trees that others have made: their names need not be text, so paths are bytes. No link is ever followed at a path's end. */
 function createByteHands(failpoint: (name: string) => void) {
-  const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = fs.constants;
+  const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
   const reading = O_RDONLY | O_NOFOLLOW | O_NONBLOCK;
   return {
     stat: (path: Buffer): fs.Stats | null => orMissing(() => fs.lstatSync(path)),
@@ -497,7 +496,7 @@ function createByteHands(failpoint: (name: string) => void) {
     /** A new file, written in pieces. */
     openWriter(path: Buffer | string, mode = 0o600) {
       failpoint('unpack');
-      const handle = fs.openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+      const handle = fs.openSync(path, NEW_FILE, mode);
       return {
         write(chunk: Uint8Array): void {
           failpoint('append');

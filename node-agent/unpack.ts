@@ -4,12 +4,14 @@ import { dirname } from 'node:path';
 import type { Readable } from 'node:stream';
 import { extract, type Header } from 'tar-stream';
 import { KraftwerkError, LIMITS, parseTreePath } from './protocol.ts';
+import { RELEASE_RULES, type SealedTree, sealTree } from './sealed-tree.ts';
 import { createSha256 } from './sha256.ts';
-import { errno, type System } from './system.ts';
+import type { System } from './system.ts';
 
 export interface UnpackResult {
   files: number;
   bytes: number;
+  tree: SealedTree;
 }
 
 /** Called with the content of each file that was written, while it is at hand. */
@@ -71,6 +73,8 @@ export async function unpack(
     const name = header.name.replace(/\/+$/, '');
     if (name === '' || name === '.') return;
     const path = parsePath(name);
+    // Byte code is made by our own compiler: what is pushed might be another program than its source.
+    if (path.split('/').includes('__pycache__')) return;
     if (path.split('/').length > LIMITS.depth) throw limit(path, `folders are nested deeper than ${LIMITS.depth}`);
     if (++files > LIMITS.files) throw limit(path, `the tree has more than ${LIMITS.files} files`);
     if (type === 'directory') {
@@ -147,7 +151,7 @@ export async function unpack(
   tar.end(undefined);
   await done;
   createLinks(system, target, links, ensureFolder);
-  return { files, bytes: total };
+  return { files, bytes: total, tree: sealTree(system, target, RELEASE_RULES) };
 }
 
 function parsePath(name: string): string {
@@ -166,52 +170,18 @@ function limit(path: string, what: string): KraftwerkError {
   });
 }
 
-/** Links come last and are then resolved one by one: chains such as `a -> .`, `b -> a/..` look harmless each. */
+/** Links come last: nothing is ever made through one. `sealTree` then follows each: `a -> .`, `b -> a/..` look harmless. */
 function createLinks(
   system: System,
   target: string,
   links: readonly { path: string; target: string }[],
   ensureFolder: (path: string) => void,
 ): void {
-  const root = system.realPath(target) ?? target;
   for (const link of links) {
     if (link.target.startsWith('/') || link.target.includes('\0') || link.target === '')
       throw hostile(link.path, `is a symlink to ${link.target}, outside the project`);
     ensureFolder(dirname(link.path));
     system.createLink(`${target}/${link.path}`, link.target);
-  }
-  for (const link of links) assertInside(system, root, link.path, link.target);
-}
-
-/** @throws KraftwerkError `artifact.hostile` for a symlink that leads out of its tree. */
-export function assertInside(system: System, root: string, path: string, target: string): void {
-  const real = resolveLink(system, `${root}/${path}`);
-  if (real !== root && !real.startsWith(`${root}/`))
-    throw hostile(path, `is a symlink to ${target}, which leads outside the project or in circles`);
-}
-
-/** Where a link leads, also when nothing is there yet: the deepest part that exists, then the rest by its letters. */
-function resolveLink(system: System, path: string, hops = 0): string {
-  if (hops > 40) return '/';
-  const real = realPathOrLoop(system, path);
-  if (real !== null) return real;
-  const link = system.readLink(path);
-  const parent = resolveLink(system, dirname(path), hops + 1);
-  if (link === null) return `${parent}/${path.slice(path.lastIndexOf('/') + 1)}`;
-  let at = parent;
-  for (const part of link.split('/')) {
-    if (part === '' || part === '.') continue;
-    at = part === '..' ? dirname(at) : resolveLink(system, `${at}/${part}`, hops + 1);
-  }
-  return at;
-}
-
-function realPathOrLoop(system: System, path: string): string | null {
-  try {
-    return system.realPath(path);
-  } catch (error) {
-    if (errno(error) === 'ELOOP') return '/';
-    throw error;
   }
 }
 

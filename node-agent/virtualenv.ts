@@ -1,11 +1,14 @@
 /** The virtualenv of a release: keyed by what goes into it, built once, shared by all releases with the same key. */
 
 import type { SiteLayout } from './layout.ts';
-import { lendTree, makeLentFolder, takeTree } from './ownership.ts';
+import { makeLentFolder } from './ownership.ts';
 import { projectCommand } from './project-command.ts';
 import { KraftwerkError, type PrepareRequest } from './protocol.ts';
 import { locateInvalid, locateRequirement, type Requirements, readRequirements } from './requirements.ts';
+import { lendTree, type SealedTree } from './sealed-tree.ts';
+import { mendScripts, takeTreeBack, takeVirtualenvBack } from './sealed-virtualenv.ts';
 import { createSha256 } from './sha256.ts';
+import { JOB_MARK } from './site-processes.ts';
 import { syncFolder } from './sync-tree.ts';
 import { DEFAULT_PATH, type RunResult, type System } from './system.ts';
 
@@ -15,6 +18,8 @@ export interface Virtualenv {
   reused: boolean;
   /** For the transcript: `flask 3.1.0 and 7 more installed`. */
   detail: string;
+  /** The release's tree: another one where pip has worked in it. */
+  tree: SealedTree;
 }
 
 interface Progress {
@@ -35,7 +40,7 @@ export async function ensureVirtualenv(
   system: System,
   site: SiteLayout,
   request: PrepareRequest,
-  tree: string,
+  tree: SealedTree,
   progress: Progress,
 ): Promise<Virtualenv> {
   const interpreter = system.realPath(request.python);
@@ -46,7 +51,7 @@ export async function ensureVirtualenv(
       reason: 'python is missing on the node',
     });
   }
-  const requirements = readTreeRequirements(system, request, tree);
+  const requirements = readTreeRequirements(system, request, tree.path);
   const key = virtualenvKey(system, request, interpreter, requirements);
   const path = `${site.virtualenvs}/${key}`;
   if (system.exists(path)) {
@@ -54,17 +59,21 @@ export async function ensureVirtualenv(
       key,
       path,
       reused: true,
+      tree,
       detail: requirements.texts.length === 0 ? 'none asked for' : 'built before, reused',
     };
   }
   const temporary = `${site.virtualenvs}/.${key}.${system.pid}`;
   system.makeFolder(site.virtualenvs);
   try {
-    const detail = await build(system, site, request, tree, temporary, path, requirements, progress);
+    const detail = await build(system, site, request, tree, temporary, requirements, progress);
+    const virtualenv = await takeVirtualenvBack(system, site, temporary, interpreter);
+    mendScripts(system, virtualenv, path, site.owner === null ? 0o755 : 0o750);
+    const back = requirements.usesTree ? await takeTreeBack(system, site, tree) : tree;
     system.failpoint('virtualenv.built');
     await syncFolder(system, temporary);
     system.publish(temporary, path);
-    return { key, path, reused: false, detail };
+    return { key, path, reused: false, detail, tree: back };
   } catch (error) {
     system.remove(temporary);
     throw error;
@@ -104,9 +113,8 @@ async function build(
   system: System,
   site: SiteLayout,
   request: PrepareRequest,
-  tree: string,
+  tree: SealedTree,
   temporary: string,
-  final: string,
   requirements: Requirements,
   progress: Progress,
 ): Promise<string> {
@@ -117,7 +125,7 @@ async function build(
   const before = await projectCommand(system, site, [], order);
   const run = (argv: string[]): Promise<RunResult> =>
     system.run([...before, ...argv], {
-      cwd: tree,
+      cwd: tree.path,
       env: environment,
       timeoutMs: Math.max(1, deadline - system.nowMs()),
       signal: progress.signal,
@@ -178,9 +186,6 @@ async function build(
     await install([...installer, 'gunicorn']);
     gunicorn = '; the node has no gunicorn, installed it into the virtualenv';
   }
-  takeTree(system, site, temporary);
-  if (requirements.usesTree) takeTree(system, site, tree);
-  mendScripts(system, temporary, final, site.owner === null ? 0o755 : 0o750);
   if (installed.length === 0) {
     return `${requirements.texts.length === 0 ? 'none asked for' : "the node's own satisfy all"}${gunicorn}`;
   }
@@ -206,6 +211,7 @@ function buildEnvironment(system: System, site: SiteLayout): Record<string, stri
     PATH: DEFAULT_PATH,
     LANG: 'C.UTF-8',
     LC_ALL: 'C.UTF-8',
+    ...(site.owner === null && { [JOB_MARK]: site.site }),
     PIP_DISABLE_PIP_VERSION_CHECK: '1',
     PIP_NO_INPUT: '1',
     PIP_PROGRESS_BAR: 'off',
@@ -279,15 +285,4 @@ function installError(requirements: Requirements, result: RunResult): KraftwerkE
       reason: 'pip failed',
     },
   );
-}
-
-/** Scripts were written for the folder in which they were built. */
-function mendScripts(system: System, temporary: string, final: string, mode: number): void {
-  for (const entry of system.listEntries(`${temporary}/bin`)) {
-    if (!entry.isFile()) continue;
-    const path = `${temporary}/bin/${entry.name}`;
-    const size = system.stat(path)?.size ?? 0;
-    const text = size < 64 * 1024 ? system.readText(path) : null;
-    if (text?.includes(temporary)) system.writeFile(path, text.replaceAll(temporary, final), mode);
-  }
 }

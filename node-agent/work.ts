@@ -4,6 +4,7 @@ import type { SiteLayout } from './layout.ts';
 import { projectProgram } from './project-command.ts';
 import { type DeployEvent, KraftwerkError, type Limits, type StepName } from './protocol.ts';
 import type { Frame } from './protocol-data.ts';
+import { JOB_MARK } from './site-processes.ts';
 import { DEFAULT_PATH, type System } from './system.ts';
 
 /** What a request works with. */
@@ -85,10 +86,11 @@ export async function runStep(
   const { system, site } = work;
   await step(work, name, async (progress) => {
     progress(command);
+    const own = { VIRTUAL_ENV: `${cwd}/venv`, PATH: `${cwd}/venv/bin:${DEFAULT_PATH}` };
     const { argv, ...how } = await projectProgram(system, site, ['/bin/sh', '-c', command], {
       limits,
       apart: name === 'Build',
-      environment: { ...environment, VIRTUAL_ENV: `${cwd}/venv`, PATH: `${cwd}/venv/bin:${DEFAULT_PATH}` },
+      environment: { ...environment, ...own, ...(site.owner === null && { [JOB_MARK]: site.site }) },
     });
     const result = await system.run(argv, {
       ...how,

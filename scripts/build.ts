@@ -42,6 +42,8 @@ if (major >= 24) {
 export async function buildAgent(): Promise<string> {
   return await bundle('node-agent/main.ts', 'build/agent.mjs', {
     target: 'node18',
+    // Programs in Python that it hands to the interpreter.
+    loader: { '.py': 'text' },
     // It is read at every start; its names stay, for the sake of stack traces.
     minifyWhitespace: true,
     minifySyntax: true,

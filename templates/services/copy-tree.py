@@ -46,13 +46,34 @@ def copy_file(source, folder, name, owner, mode, need_room):
             fcntl.ioctl(target, FICLONE, source)
         except OSError:
             need_room()
-            while os.sendfile(target, source, None, 1 << 24):
-                pass
+            copy_data(source, target, was.st_size)
         os.fchown(target, *owner)
         os.fchmod(target, mode)
         os.utime(target, ns=(was.st_atime_ns, was.st_mtime_ns))
     finally:
         os.close(target)
+
+
+def copy_data(source, target, end):
+    """Holes stay holes: a file of a few bytes may claim to be as large as the disk."""
+    at = 0
+    while at < end:
+        try:
+            at = os.lseek(source, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break
+        hole = os.lseek(source, at, os.SEEK_HOLE)
+        os.lseek(target, at, os.SEEK_SET)
+        while at < hole:
+            sent = os.sendfile(target, source, at, min(hole - at, 1 << 24))
+            if sent == 0:
+                # It has become shorter meanwhile.
+                break
+            at += sent
+        at = max(at, hole)
+    os.ftruncate(target, end)
 
 
 class Copy:
@@ -129,6 +150,8 @@ class Take(Copy):
     def __init__(self, uid, mode, target, skip):
         super().__init__(uid, mode)
         self.skipped = skip
+        disk = os.statvfs(target)
+        self.disk = disk.f_blocks * disk.f_frsize
         self.copied = open(f"{target}/copied", "ab")
 
     def skips(self, path):
@@ -144,6 +167,9 @@ class Take(Copy):
     def check(self, was, path):
         if not stat.S_ISREG(was.st_mode) and not stat.S_ISDIR(was.st_mode):
             raise Refused(f"{path}: was replaced while it was being copied")
+        # Checksums and archives read the holes, too.
+        if stat.S_ISREG(was.st_mode) and was.st_size > self.disk:
+            raise Refused(f"{path}: claims to be {size(was.st_size)}, more than the disk holds")
         # What the site could not read itself, it must not get out of a dump either.
         needed = stat.S_IROTH | stat.S_IXOTH if stat.S_ISDIR(was.st_mode) else stat.S_IROTH
         if was.st_uid != self.uid and was.st_mode & needed != needed:

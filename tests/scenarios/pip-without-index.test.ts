@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { nodeLayout, type SiteLayout, siteLayout } from '../../node-agent/layout.ts';
 import type { AbsolutePath, InstanceName, PrepareRequest } from '../../node-agent/protocol.ts';
+import { RELEASE_RULES, sealTree } from '../../node-agent/sealed-tree.ts';
 import { createSystem } from '../../node-agent/system.ts';
 import { ensureVirtualenv } from '../../node-agent/virtualenv.ts';
 import { processesIn } from '../actors/processes.ts';
@@ -49,7 +50,9 @@ async function install(port: number, pipTimeoutMs: number): Promise<unknown> {
     pipTimeoutMs,
   } as unknown as PrepareRequest;
   const progress = { signal: new AbortController().signal, onProgress: () => undefined, onOutput: () => undefined };
-  return ensureVirtualenv(createSystem(index), site, request, tree, progress).catch((error: unknown) => error);
+  const system = createSystem(index);
+  const sealed = sealTree(system, tree, RELEASE_RULES);
+  return ensureVirtualenv(system, site, request, sealed, progress).catch((error: unknown) => error);
 }
 
 it('that takes the connection and never answers: pip is ended by its time limit, with its last words and a hint', async () => {

@@ -84,7 +84,7 @@ setuptools.setup(name="inner", version="1.0", py_modules=["inner"], data_files=[
     const use = 'cd "$SITE_ROOT/current/venv" && cat who/WHO && bin/inner && rm -r who';
     expect(await node.inside('gamma', use)).toEqual({
       code: 1,
-      out: expect.stringMatching(/^web-gamma none True\ninner runs\nrm: .*Permission denied/) as string,
+      out: expect.stringMatching(/^bld-gamma none True\ninner runs\nrm: .*Permission denied/) as string,
     });
     expect(await node.asRoot('find /web/gamma/venvs /web/gamma/releases ! -user root')).toBe('');
   });

@@ -1,7 +1,7 @@
 // The agent's system profile, as far as it is pure: where everything is, who it belongs to, what is missing of that.
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
-import { asCompiler, asSite, limitWords, parseAccounts, planAccounts } from '../../node-agent/accounts.ts';
+import { asBuilder, asCompiler, asSite, limitWords, parseAccounts, planAccounts } from '../../node-agent/accounts.ts';
 import { nodeLayout, siteLayout, socketFromRoot } from '../../node-agent/layout.ts';
 import {
   type AbsolutePath,
@@ -84,7 +84,7 @@ describe('the profile of a node', () => {
   });
   it('names users and groups that fit into the 32 letters that there are', () => {
     const { owner } = siteLayout(nodeLayout(SYSTEM), `x${'y'.repeat(27)}` as InstanceName);
-    expect([owner?.user.length, owner?.gate.length]).toEqual([32, 32]);
+    expect([owner?.user.length, owner?.gate.length, owner?.builder.length]).toEqual([32, 32, 32]);
   });
 });
 
@@ -92,10 +92,11 @@ describe('users and groups', () => {
   const PASSWD = 'root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n';
   const GROUP = 'root:x:0:\nwww-data:x:33:\n';
   const DONE_PASSWD = `${PASSWD}web-blog:x:999:999::/web/blog:/usr/sbin/nologin
+bld-blog:x:994:994::/web/blog/.cache:/usr/sbin/nologin
 kraftwerk-log:x:998:998::/nonexistent:/usr/sbin/nologin
 kraftwerk-compile:x:997:997::/nonexistent:/usr/sbin/nologin
 `;
-  const DONE_GROUP = `${GROUP}web:x:996:web-blog\nngx-blog:x:995:web-blog,www-data\nweb-blog:x:999:\n`;
+  const DONE_GROUP = `${GROUP}web:x:996:web-blog\nngx-blog:x:995:web-blog,www-data\nweb-blog:x:999:\nbld-blog:x:994:\n`;
   const SYSTEM_USER = ['--system', '--no-create-home', '--shell', '/usr/sbin/nologin'];
   const helper = (name: string): string[] => [
     ...['useradd', ...SYSTEM_USER, '--home-dir', '/nonexistent', '--user-group'],
@@ -113,6 +114,7 @@ kraftwerk-compile:x:997:997::/nonexistent:/usr/sbin/nologin
       ['groupadd', '--system', 'web'],
       ['groupadd', '--system', 'ngx-blog'],
       ['useradd', ...SYSTEM_USER, '--home-dir', '/web/blog', '--user-group', '--groups', 'web,ngx-blog', 'web-blog'],
+      ['useradd', ...SYSTEM_USER, '--home-dir', '/web/blog/.cache', '--user-group', 'bld-blog'],
       helper('kraftwerk-log'),
       helper('kraftwerk-compile'),
       ['usermod', '--append', '--groups', 'ngx-blog', 'www-data'],
@@ -158,7 +160,8 @@ kraftwerk-compile:x:997:997::/nonexistent:/usr/sbin/nologin
   });
   it('go before what is run for a site', () => {
     expect(asSite(site, ['id', '-a'])).toEqual(['chpst', '-u', 'web-blog:web-blog:ngx-blog:web', 'id', '-a']);
-    expect(asCompiler(site, ['id'])).toEqual(['chpst', '-u', 'kraftwerk-compile:web-blog:ngx-blog', 'id']);
+    expect(asBuilder(site, ['id'])).toEqual(['chpst', '-u', 'bld-blog:bld-blog:web-blog:ngx-blog', 'id']);
+    expect(asCompiler(site, ['id'])).toEqual(['chpst', '-u', 'kraftwerk-compile:kraftwerk-compile', 'id']);
   });
 });
 

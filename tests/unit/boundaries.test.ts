@@ -31,6 +31,12 @@ const importRules: { in: Place[]; except?: Place[]; forbid: RegExp; allowTypes?:
     forbid: /^node-agent\/(?!(?:protocol|protocol-data|requests)\.ts$)/,
     because: 'receiver/ takes from node-agent/ only the protocol',
   },
+  {
+    in: ['receiver/'],
+    except: ['receiver/instances.ts'],
+    forbid: /^receiver\/instance-name\.ts$/,
+    because: 'a name on a node has one owner: ask instances.of(target), which claims it',
+  },
   { in: ['node-agent/'], forbid: /^receiver\//, because: 'node-agent/ takes nothing from receiver/' },
   { in: sourceFolders, forbid: /^(tests|scripts)\//, because: 'tests and scripts are not part of the product' },
   {
@@ -41,10 +47,10 @@ const importRules: { in: Place[]; except?: Place[]; forbid: RegExp; allowTypes?:
   },
   {
     in: ['node-agent/'],
-    except: ['node-agent/system.ts'],
+    except: ['node-agent/system.ts', 'node-agent/remove-by-descriptor.ts'],
     forbid: /^(node:)?fs(\/promises)?$/,
     allowTypes: true,
-    because: 'node-agent/system.ts is the only file of the agent that touches fs',
+    because: 'node-agent/system.ts, and what it removes trees with, are the only files of the agent that touch fs',
   },
 ];
 
@@ -72,6 +78,13 @@ const textRules: { in: Place[]; except: Place[]; forbid: RegExp; because: string
     except: ['receiver/main.ts', 'receiver/cli/receiver.ts', 'node-agent/main.ts'],
     forbid: /\bprocess\s*\.\s*(exit|abort|reallyExit)\b/,
     because: 'only an entry file ends the process: throw a KraftwerkError, or return',
+  },
+  {
+    in: ['receiver/'],
+    // The door; and the routes that a node says it has, of which those that are nobody's go.
+    except: ['receiver/instance-name.ts', 'receiver/instances.ts', 'receiver/router/routes.ts'],
+    forbid: /\bas\s+InstanceName\b|<InstanceName>\(|\bparseInstanceName\b/,
+    because: 'a name on a node has one owner: ask instances.of(target), which claims it',
   },
   {
     in: pureFiles,
@@ -267,12 +280,20 @@ describe('boundary rules', () => {
       ],
     },
     { path: 'receiver/git/run.ts', text: "import { spawn } from 'node:child_process';", expected: [] },
+    {
+      path: 'receiver/push.ts',
+      text: "import { instanceName } from './instance-name.ts';\nconst name = 'blog' as InstanceName;",
+      expected: [
+        'receiver/push.ts imports receiver/instance-name.ts: a name on a node has one owner: ask instances.of(target), which claims it',
+        'receiver/push.ts:2 as InstanceName: a name on a node has one owner: ask instances.of(target), which claims it',
+      ],
+    },
     { path: 'receiver/push.ts', text: "// import { spawn } from 'node:child_process';", expected: [] },
     {
       path: 'node-agent/releases.ts',
       text: "import { rename } from 'node:fs/promises';",
       expected: [
-        'node-agent/releases.ts imports node:fs/promises: node-agent/system.ts is the only file of the agent that touches fs',
+        'node-agent/releases.ts imports node:fs/promises: node-agent/system.ts, and what it removes trees with, are the only files of the agent that touch fs',
       ],
     },
     {

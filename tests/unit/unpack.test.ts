@@ -75,7 +75,7 @@ describe('a plain tree', () => {
       link('early', 'deep/link'),
       link('dangling', 'made/later'),
     ]);
-    expect(result).toEqual({ files: 6, bytes: 13 });
+    expect(result).toMatchObject({ files: 6, bytes: 13, tree: { path: target } });
     expect(readdirSync(target).sort()).toEqual(['app.py', 'dangling', 'deep', 'early', 'empty']);
     expect(readFileSync(join(target, 'early'), 'utf8')).toBe('deep');
     expect(readlinkSync(join(target, 'dangling'))).toBe('made/later');
@@ -177,33 +177,45 @@ describe('refused is', () => {
     ],
     ['an absolute link', [link('l', '/etc/passwd')], 'l: is a symlink to /etc/passwd, outside the project'],
     ['an empty link', [link('l', '')], 'l: is a symlink to , outside the project'],
-    ['a link out', [link('l', '../x')], 'l: is a symlink to ../x, which leads outside the project or in circles'],
+    ['a link out', [link('l', '../x')], 'l: is a symlink to ../x, which leads outside the project'],
     [
       'a link out and back in',
       [link('l', '../tree/../../x')],
-      'l: is a symlink to ../tree/../../x, which leads outside the project or in circles',
+      'l: is a symlink to ../tree/../../x, which leads outside the project',
     ],
-    [
-      'a chain out',
-      [link('a', '.'), link('b', 'a/..')],
-      'b: is a symlink to a/.., which leads outside the project or in circles',
-    ],
+    ['a chain out', [link('a', '.'), link('b', 'a/..')], 'b: is a symlink to a/.., which leads outside the project'],
     [
       'a chain out to nothing',
       [file('d/f'), link('a', 'd'), link('b', 'a/../../nothing/here')],
-      'b: is a symlink to a/../../nothing/here, which leads outside the project or in circles',
+      'b: is a symlink to a/../../nothing/here, which leads outside the project',
     ],
     [
       'a chain out, backwards',
       [link('b', 'a/..'), link('a', '.')],
-      'b: is a symlink to a/.., which leads outside the project or in circles',
+      'b: is a symlink to a/.., which leads outside the project',
+    ],
+    ['a circle', [link('a', 'b'), link('b', 'a')], 'a: is a symlink to b, which leads in circles'],
+    [
+      'a name that every deploy makes',
+      [file('.run/web.sock')],
+      '.run: the name is the one of a link that every deploy makes',
     ],
     [
-      'a circle',
-      [link('a', 'b'), link('b', 'a')],
-      'a: is a symlink to b, which leads outside the project or in circles',
+      'the name of the virtualenv, as a link',
+      [link('venv', 'x'), file('x/a')],
+      'venv: the name is the one of a link that every deploy makes',
     ],
-    ['a link to itself', [link('a', 'a')], 'a: is a symlink to a, which leads outside the project or in circles'],
+    [
+      'a link through what a deploy makes later',
+      [link('l', '.run/..')],
+      'l: is a symlink to .run/.., which leads through .run, which every deploy makes anew',
+    ],
+    [
+      'a chain through what a deploy makes later',
+      [link('a', 'd/..'), link('b', 'a/venv/../..'), file('d/x')],
+      'b: is a symlink to a/venv/../.., which leads through venv, which every deploy makes anew',
+    ],
+    ['a link to itself', [link('a', 'a')], 'a: is a symlink to a, which leads in circles'],
   ];
   it.each(hostile)('%s', async (_, entries, message) => {
     expect(await refusal(unpackEntries(entries))).toEqual({ code: 'artifact.hostile', message });

@@ -38,7 +38,8 @@ load_new() {
   bytes=${bytes:-0}
   need_room "$data_folder" "$((bytes + (bytes < 1 << 30 ? bytes : 1 << 30) + (32 << 20)))"
   # The site's user must be able to read it; it is removed, and would be overwritten.
-  list=/run/kraftwerk/.service.postgres.$instance
+  # Not .service.postgres.$instance: of an instance "lock" that is the lock of all.
+  list=/run/kraftwerk/.service.postgres.list.$instance
   trap 'rm -f "$list" "$list.all"' EXIT
   as_role pg_restore --list <"$DUMP_SOURCE/database.dump" >"$list.all" || fail_dump 'pg_restore cannot read the dump'
   # What it says of extensions only their owner may say, who may be the server's.

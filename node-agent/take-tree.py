@@ -1,0 +1,203 @@
+# Takes back a tree that a build or pip has had, for kraftwerk's agent. Afterwards all of it is the agent's user's alone to change:
+# every folder is taken from its owner and closed before it is looked into, by its descriptor; a file that somebody still has
+# open for writing becomes a copy. The builder's processes have ended by now, but they may have passed descriptors on.
+#
+#   take-tree.py FOLDER BUILDER GROUP MAX_DEPTH MAX_PATH_BYTES MAX_ENTRIES BYTE_CODE
+#
+# BUILDER and GROUP are numbers, or - where there is one user only. BYTE_CODE: keep, or drop all __pycache__.
+# Prints one line of JSON: {"copied": N}, or {"refused": "hostile"|"limit", "path": ..., "what": ...}.
+import errno
+import fcntl
+import json
+import os
+import stat
+import sys
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Renamed to before it is copied over; no name of a project's is refused for it, since it is chosen anew while it is taken.
+COPY = ".kraftwerk-copy"
+ACL = ("system.posix_acl_access", "system.posix_acl_default")
+
+
+class Refused(Exception):
+    def __init__(self, kind, path, what):
+        super().__init__(what)
+        self.answer = {"refused": kind, "path": path, "what": what}
+
+
+class Take:
+    def __init__(self, builder, group, max_depth, max_path, max_entries, byte_code):
+        self.builder = None if builder == "-" else int(builder)
+        self.group = None if group == "-" else int(group)
+        self.max_depth, self.max_path, self.left = max_depth, max_path, max_entries
+        self.drop = byte_code == "drop"
+        self.copied = 0
+
+    def own(self, handle, mode):
+        if self.builder is None:
+            if stat.S_IMODE(os.fstat(handle).st_mode) & 0o700 != mode & 0o700:
+                os.fchmod(handle, mode & 0o755)
+            return
+        os.fchown(handle, 0, self.group)
+        os.fchmod(handle, mode)
+        for name in ACL:
+            try:
+                os.removexattr(handle, name)
+            except OSError as error:
+                if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                    raise
+
+    def check(self, was, path):
+        if self.builder is not None and was.st_uid not in (0, self.builder):
+            raise Refused("hostile", path, "belongs to another user")
+        self.left -= 1
+        if self.left < 0:
+            raise Refused("limit", path, "there are too many files")
+        if path.count("/") >= self.max_depth:
+            raise Refused("limit", path, f"folders are nested deeper than {self.max_depth}")
+        try:
+            name = os.fsencode(path)
+            name.decode()
+        except UnicodeDecodeError:
+            raise Refused("hostile", path, "the name is not UTF-8") from None
+        if len(name) > self.max_path:
+            raise Refused("limit", path, f"the path is longer than {self.max_path} bytes")
+
+    def folder(self, handle, path, device):
+        self.own(handle, 0o2750)
+        for name in os.listdir(handle):
+            inner = f"{path}/{name}" if path else name
+            was = os.stat(name, dir_fd=handle, follow_symlinks=False)
+            if self.drop and name == "__pycache__":
+                remove(handle, name, was, device)
+                continue
+            self.check(was, inner)
+            if stat.S_ISDIR(was.st_mode):
+                # Of a file the number says nothing where one file system lies over another.
+                if was.st_dev != device:
+                    raise Refused("hostile", inner, "is another file system")
+                opened = os.open(name, self.reachable(handle, name, FOLDER), dir_fd=handle)
+                try:
+                    self.folder(opened, inner, device)
+                finally:
+                    os.close(opened)
+            elif stat.S_ISREG(was.st_mode):
+                self.file(handle, name, was)
+            elif stat.S_ISLNK(was.st_mode):
+                if self.builder is not None:
+                    os.chown(name, 0, self.group, dir_fd=handle, follow_symlinks=False)
+            else:
+                # A socket or a fifo: its readers would wait for ever.
+                os.unlink(name, dir_fd=handle)
+
+    def reachable(self, folder, name, flags):
+        """Without root's rights a folder or file of mode 0 is opened up first."""
+        if self.builder is None:
+            mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            if mode & 0o400 == 0 or (stat.S_ISDIR(mode) and mode & 0o700 != 0o700):
+                os.chmod(name, stat.S_IMODE(mode) | (0o700 if stat.S_ISDIR(mode) else 0o600), dir_fd=folder)
+        return flags
+
+    def file(self, folder, name, was):
+        handle = os.open(name, self.reachable(folder, name, FILE), dir_fd=folder)
+        try:
+            mode = 0o750 if was.st_mode & 0o100 else 0o640
+            self.own(handle, mode)
+            if self.builder is not None and is_written(handle):
+                self.copy(folder, name, handle, mode)
+        finally:
+            os.close(handle)
+
+    def copy(self, folder, name, source, mode):
+        target = os.open(COPY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        try:
+            was = os.fstat(source)
+            copy_data(source, target, was.st_size)
+            self.own(target, mode)
+            os.utime(target, ns=(was.st_atime_ns, was.st_mtime_ns))
+        except BaseException:
+            os.unlink(COPY, dir_fd=folder)
+            raise
+        finally:
+            os.close(target)
+        os.rename(COPY, name, src_dir_fd=folder, dst_dir_fd=folder)
+        self.copied += 1
+
+
+def is_written(handle):
+    """Whether a descriptor or a mapping somewhere can still write to the file. Nobody can open it for that any more."""
+    try:
+        # Granted only while the file is open for writing nowhere; see fcntl(2), Leases.
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return False
+    except OSError:
+        # EAGAIN: it is. Anything else: this file system cannot say.
+        return True
+
+
+def copy_data(source, target, size):
+    """Holes stay holes: a file may claim to be larger than the disk."""
+    at = 0
+    while at < size:
+        try:
+            at = os.lseek(source, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break
+            raise
+        end = os.lseek(source, at, os.SEEK_HOLE)
+        os.lseek(target, at, os.SEEK_SET)
+        while at < end:
+            sent = os.sendfile(target, source, at, min(end - at, 1 << 24))
+            if sent == 0:
+                break
+            at += sent
+        at = max(at, end)
+    os.ftruncate(target, size)
+
+
+def remove(folder, name, was, device):
+    """What is below a folder goes by descriptors; nothing is followed."""
+    if not stat.S_ISDIR(was.st_mode):
+        os.unlink(name, dir_fd=folder)
+        return
+    if was.st_dev != device:
+        raise Refused("hostile", name, "is another file system")
+    os.chmod(name, 0o700, dir_fd=folder)
+    stack = [os.open(name, FOLDER, dir_fd=folder)]
+    names = [name]
+    while stack:
+        handle = stack[-1]
+        if len(stack) > 200:
+            raise Refused("limit", "/".join(names), "folders are nested too deep")
+        if os.geteuid() == 0:
+            os.fchown(handle, 0, 0)
+        os.fchmod(handle, 0o700)
+        for inner in os.listdir(handle):
+            if stat.S_ISDIR(os.stat(inner, dir_fd=handle, follow_symlinks=False).st_mode):
+                if os.geteuid() != 0:
+                    os.chmod(inner, 0o700, dir_fd=handle)
+                stack.append(os.open(inner, FOLDER, dir_fd=handle))
+                names.append(inner)
+                break
+            os.unlink(inner, dir_fd=handle)
+        else:
+            os.close(stack.pop())
+            os.rmdir(names.pop(), dir_fd=stack[-1] if stack else folder)
+
+
+def main(folder, builder, group, max_depth, max_path, max_entries, byte_code):
+    take = Take(builder, group, int(max_depth), int(max_path), int(max_entries), byte_code)
+    handle = os.open(folder, FOLDER)
+    try:
+        take.folder(handle, "", os.fstat(handle).st_dev)
+        answer = {"copied": take.copied}
+    except Refused as refused:
+        answer = refused.answer
+    # A name may be no text.
+    print(json.dumps(answer))
+
+
+main(*sys.argv[1:])
