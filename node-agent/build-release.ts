@@ -4,7 +4,7 @@ import { closeTree } from './close-tree.ts';
 import { withArtifact } from './kept-artifact.ts';
 import type { PrepareRequest } from './protocol.ts';
 import { listReleases, readNotes } from './releases.ts';
-import { below, lendTree, RELEASE_RULES, type SealedTree, sealTree, takeTree } from './sealed-tree.ts';
+import { below, lendTree, RELEASE_RULES, type SealedTree, sealTree, type TreeRules, takeTree } from './sealed-tree.ts';
 import { setUpServices } from './services.ts';
 import { unpack } from './unpack.ts';
 import { ensureVirtualenv } from './virtualenv.ts';
@@ -86,10 +86,16 @@ async function buildTree(
   if (request.build === null) return { tree, changed: false };
   lendTree(system, site, tree);
   await runStep(work, 'Build', request.build, tree.path, request.buildEnvironment, request.site.limits);
-  await takeTree(system, site, tree.path, { byteCode: 'drop', step: 'Build', reason: 'the built tree is refused' });
+  const rules: TreeRules = {
+    ...RELEASE_RULES,
+    step: 'Build',
+    hint: 'look at what the build makes there',
+    reason: 'the built tree is refused',
+  };
+  await takeTree(system, site, tree.path, { byteCode: 'drop', ...rules });
   // Whatever the build has made of it: it is a deploy's own, and comes back.
   system.remove(`${tree.path}/venv`);
-  const built = sealTree(system, tree.path, { ...RELEASE_RULES, step: 'Build', reason: 'the built tree is refused' });
+  const built = sealTree(system, tree.path, rules);
   link(built);
   return { tree: built, changed: true };
 }

@@ -38,8 +38,8 @@ export const OURS_IN_RELEASE = ['.run', 'venv'] as const;
 export const RELEASE_RULES: TreeRules = {
   step: 'Unpack',
   ours: OURS_IN_RELEASE,
-  hint: 'remove it from the repository, or from what the build makes, commit and push again',
-  reason: 'the tree is refused',
+  hint: 'remove it from the repository, commit and push again',
+  reason: 'the pushed tree is refused',
 };
 
 export const PUBLISHED_RULES: TreeRules = { ...RELEASE_RULES, published: true };

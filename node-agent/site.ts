@@ -2,7 +2,7 @@
 import { connect, createServer } from 'node:net';
 import type { NodeLayout, SiteLayout } from './layout.ts';
 import { control, ensureRunsvdir, readService, waitUntil } from './processes.ts';
-import { KraftwerkError, type NodeFiles } from './protocol.ts';
+import { type InstanceName, KraftwerkError, type NodeFiles } from './protocol.ts';
 import { DEFAULT_PATH, errno, type System } from './system.ts';
 import { assertSetUp, systemNginxPid } from './system-node.ts';
 

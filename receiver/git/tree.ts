@@ -99,7 +99,8 @@ export function assertPlainTree(entries: readonly TreeEntry[]): void {
     }
     if (entry.path.split('/').length > LIMITS.depth)
       refuse(`${shown}: nested deeper than ${LIMITS.depth} folders`, 'move it up');
-    if (entry.path === '.run' || entry.path.startsWith('.run/'))
+    // A folder `venv` is told of with what to do about it: check-tree.ts.
+    if (/^(?:\.run(?:\/|$)|venv$)/.test(entry.path))
       refuse(`${shown}: this name is kraftwerk's own in a release`, 'rename it');
     // A folder counts once for all that is in it, so every prefix takes part.
     const parts = entry.path.split('/');

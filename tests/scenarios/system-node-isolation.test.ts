@@ -178,8 +178,37 @@ sys.exit(0 if libc.ptrace(0x4206, ${master}, 0, 0) == 0 else os.strerror(ctypes.
     expect(await node.box.ssh(['pgrep', '-f', '[s]leep 987'])).toMatchObject({ code: 1 });
     expect(await node.inside('alpha', 'head -n 1 "$SITE_ROOT/current/built.txt"')).toEqual({
       code: 0,
-      out: 'web-alpha\n',
+      out: 'bld-alpha\n',
     });
+  });
+
+  it('leave nothing running behind their release, whatever a process does to hide', async () => {
+    // A daemon's way, without a variable; then also out of the cgroup, as on a machine that has none.
+    const daemon = `/usr/bin/python3 -c '
+import os
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execv("/usr/bin/env", ["env", "-i", "sleep", "7654"])
+    os._exit(0)' >/dev/null 2>&1 </dev/null`;
+    const found = (): Promise<string> => node.asRoot('pgrep -c -u web-alpha -f "[s]leep 7654" || true');
+    const escape = 'echo $(pgrep -f "[s]leep 7654") >/sys/fs/cgroup/system.slice/runit.service/cgroup.procs';
+    for (const hide of ['true', escape]) {
+      await node.inside('alpha', daemon);
+      await node.asRoot(hide);
+      expect(await found()).toBe('1');
+      await node.deploy('alpha', shellSite({ environ: { SECRET: "alpha's" } }));
+      expect(await found()).toBe('0');
+    }
+    // One of the release that serves goes on.
+    await node.inside('alpha', daemon);
+    await node.deploy('beta', shellSite({ environ: { SECRET: "beta's" } }));
+    expect(await found()).toBe('1');
+    const order = { instance: 'alpha' as InstanceName, timeoutMs: 30_000, health: null };
+    await node.node.request({ op: 'stop', ...order }, { timeoutMs: 60_000 });
+    expect(await node.asRoot('pgrep -c -u web-alpha . || true')).toBe('0');
+    await node.node.request({ op: 'start', ...order }, { timeoutMs: 60_000 });
+    expect(await node.visit('alpha')).toMatchObject({ status: 200 });
   });
 
   it('have no variables that the programs of root would heed', async () => {
