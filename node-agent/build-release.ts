@@ -1,4 +1,5 @@
 /** Makes a release's tree: unpack, packages, build and services in a hidden folder, then one rename. */
+import { removeBuildFolder } from './build-folder.ts';
 import { type ByteCode, createByteCode, type Uncompiled } from './byte-code.ts';
 import { closeTree } from './close-tree.ts';
 import { withArtifact } from './kept-artifact.ts';
@@ -21,6 +22,7 @@ export async function buildRelease(request: PrepareRequest, work: Work): Promise
     await fillRelease(request, work, tree, byteCode);
   } finally {
     byteCode.cancel();
+    removeBuildFolder(system, site);
   }
 }
 

@@ -29,6 +29,7 @@ const SMALL_BYTES = 128 * 1024;
 const MAX_SOURCE_BYTES = 2 * 1024 * 1024;
 /** So many sources may end the compiler; with more of them the rest is left to the site's own start. */
 const MAX_CRASHES = 10;
+const NAME_BYTES = 255;
 const TAG = 'tag';
 
 export interface ByteCodeOrder {
@@ -174,7 +175,10 @@ function openStore(system: System, site: SiteLayout, python: string) {
       const slash = path.lastIndexOf('/');
       const cache = cacheOf(path);
       addFolder(system, tree, cache, 0o755);
-      const place = below(tree, `${cache}/${path.slice(slash + 1, -'.py'.length)}.${tag}.pyc`);
+      const name = `${path.slice(slash + 1, -'.py'.length)}.${tag}.pyc`;
+      // Python compiles such a module at each start.
+      if (Buffer.byteLength(name) > NAME_BYTES) return true;
+      const place = below(tree, `${cache}/${name}`);
       // A file may have 65,000 names on ext4; without one more, Python compiles that module at each start.
       if (system.stat(place) === null) system.bytes.link(Buffer.from(fileOf(sha256)), Buffer.from(place));
       return true;

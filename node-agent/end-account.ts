@@ -1,6 +1,7 @@
 /** What is left of a destroyed site's user outside of the site's folders: processes, files in open places, the user itself. */
 import { type Account, parseAccounts, readAccounts } from './accounts.ts';
 import type { SiteLayout } from './layout.ts';
+import { removeOpen } from './open-folders.ts';
 import { KraftwerkError } from './protocol.ts';
 import { endProcesses, isUnits, processesOf } from './site-processes.ts';
 import { DEFAULT_PATH, type RunResult, type System } from './system.ts';
@@ -8,14 +9,8 @@ import { DEFAULT_PATH, type RunResult, type System } from './system.ts';
 const COMMAND_LIMIT_MS = 60_000;
 const OWN_LIMIT_MS = 5_000;
 const END_LIMIT_MS = 20_000;
-/**
- * Where every user may leave something. They are root's, and sticky: an entry there can be exchanged by its owner alone. So we
- * may remove by path what belongs to a user who has no process left.
- */
-const OPEN_FOLDERS = ['/tmp', '/var/tmp', '/dev/shm', '/dev/mqueue', '/run/lock', '/var/crash'];
 /** What would run, or wait, for a user of that name: root's folders, too. */
 const BY_NAME = ['/var/spool/cron/crontabs', '/var/mail', '/var/lib/systemd/linger'];
-const JOBS = '/var/spool/cron/atjobs';
 
 /** The site's user and the one of its builds, as far as there are; not those of that name who are somebody else. */
 function accountsOf(system: System, { owner, site, cache }: SiteLayout): { name: string; account: Account }[] {
@@ -56,11 +51,7 @@ export async function endSite(system: System, site: SiteLayout, which: 'own' | '
 /** Files in places that are open to all, and what keeps to a user's number without a file. The user has no process left. */
 export async function removeTraces(system: System, site: SiteLayout): Promise<void> {
   for (const { name, account } of accountsOf(system, site)) {
-    for (const folder of [...OPEN_FOLDERS, JOBS]) {
-      for (const entry of system.list(folder)) {
-        if (system.stat(`${folder}/${entry}`)?.uid === account.uid) system.remove(`${folder}/${entry}`);
-      }
-    }
+    removeOpen(system, account);
     for (const folder of BY_NAME) {
       const path = `${folder}/${name}`;
       if (system.stat(path) !== null) system.remove(path);

@@ -36,6 +36,7 @@ export function siteLayout(node: NodeLayout, instance: InstanceName) {
   const site = `${node.web}/${instance}`;
   const notes = `${site}/.kraftwerk`;
   const owner = siteOwner(node.profile, instance);
+  const cache = owner === null ? `${notes}/cache` : `${site}/.cache`;
   return {
     node,
     instance,
@@ -54,8 +55,10 @@ export function siteLayout(node: NodeLayout, instance: InstanceName) {
     maintenance: `${site}/maintenance.html`,
     /** Our compiler's byte code, by interpreter and source: a site's own, since what it has is never shown to another. */
     byteCode: `${site}/bytecode`,
-    /** Of pip and other tools of a build, and their home. A site's own: one project's setup.py must not reach another's wheels. */
-    cache: owner === null ? `${notes}/cache` : `${site}/.cache`,
+    /** Of pip and other tools of a build. A site's own: one project's setup.py must not reach another's wheels. */
+    cache,
+    /** Home and TMPDIR of a build, while one runs. */
+    buildFolder: owner === null ? `${notes}/build` : `${site}/.build`,
     /** Sockets and other things that do not survive a reboot. */
     runtime: `${node.runtime}/${instance}`,
     lock: `${node.runtime}/${instance}.lock`,

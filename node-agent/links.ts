@@ -158,11 +158,11 @@ type Link = LinkRequest['links'][number];
 
 async function startLink({ system, site, signal }: Work, link: Link): Promise<void> {
   const unit = unitOf(site, link.service);
-  await command(system, ['systemctl', 'daemon-reload']);
+  // Has systemd read the unit, too.
+  await command(system, ['systemctl', '--quiet', 'enable', unit]);
   // What an ssh before has left must not be taken for the new one's.
   await command(system, ['systemctl', 'stop', unit]);
   for (const socket of link.sockets) system.remove(`${socketsOf(site, link.service)}/${socket}`);
-  await command(system, ['systemctl', '--quiet', '--no-reload', 'enable', unit]);
   const started = await command(system, ['systemctl', 'start', unit]);
   const end = system.nowMs() + STANDS_LIMIT_MS;
   while (started.code === 0 && system.nowMs() < end && !signal.aborted) {

@@ -23,20 +23,30 @@ interface Cursor {
   release: number | null;
 }
 
-/** Where a slot's log ends now, so that what comes after can be read with `linesSince`. */
+/** Where a slot's log ends now, so that what the next start writes can be read with `linesSince`. */
 export function logEnd(system: System, site: SiteLayout, slot: Slot): number {
   return system.stat(`${site.slotLog(slot)}/current`)?.size ?? 0;
 }
 
-/** The last `count` lines that a slot wrote since `offset`, without times and marks. */
-export function linesSince(system: System, site: SiteLayout, slot: Slot, offset: number, count: number): string[] {
+/**
+ * What the first start behind `offset` has written, from its start mark on. What comes before that is the end of the process
+ * before, which the logger may write late: taken for the new one's, it would end a deploy.
+ */
+function linesOfStart(system: System, site: SiteLayout, slot: Slot, offset: number): string[] {
   const path = `${site.slotLog(slot)}/current`;
   const start = (system.stat(path)?.size ?? 0) < offset ? 0 : offset;
-  return system
+  const lines = system
     .readFrom(path, start)
     .toString('utf8')
     .split('\n')
-    .flatMap((line) => LINE.exec(line)?.[2] ?? [])
+    .flatMap((line) => LINE.exec(line)?.[2] ?? []);
+  const begin = lines.findIndex((text) => MARK.exec(text)?.[2] === 'starts');
+  return begin < 0 ? [] : lines.slice(begin);
+}
+
+/** The last `count` lines of the first start since `offset`, without times and marks. */
+export function linesSince(system: System, site: SiteLayout, slot: Slot, offset: number, count: number): string[] {
+  return linesOfStart(system, site, slot, offset)
     .filter((text) => !MARK.test(text) && text.trim() !== '')
     .slice(-count);
 }
@@ -58,15 +68,14 @@ export function lastWords(lines: readonly string[], count: number): string[] {
   return kept.slice(-count);
 }
 
-/** Whether the slot's end mark has been written since `offset`: then everything before it has been, too. */
+/** Whether the first start since `offset` has ended: then everything that it has written is there, too. */
 export function hasEndMark(system: System, site: SiteLayout, slot: Slot, offset: number): boolean {
-  return /==> v[0-9]+ web ended/.test(system.readFrom(`${site.slotLog(slot)}/current`, offset).toString('utf8'));
+  return linesOfStart(system, site, slot, offset).some((text) => MARK.exec(text)?.[2] === 'ended');
 }
 
-/** Whether that mark says that the process has ended by itself and in order, as one does that goes to the background. */
+/** Whether it has ended by itself and in order, as a process does that goes to the background. */
 export function hasEndedWell(system: System, site: SiteLayout, slot: Slot, offset: number): boolean {
-  const text = system.readFrom(`${site.slotLog(slot)}/current`, offset).toString('utf8');
-  return /==> v[0-9]+ web ended with exit code 0$/m.test(text);
+  return linesOfStart(system, site, slot, offset).some((text) => /^==> v[0-9]+ web ended with exit code 0$/.test(text));
 }
 
 /** The newest lines that fit the query, oldest first, and cursors from which to follow. */

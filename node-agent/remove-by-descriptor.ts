@@ -4,7 +4,7 @@
  * @see proc(5), /proc/pid/fd: a magic link leads to the open folder itself, whatever its name has become
  */
 import * as fs from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { resolve } from 'node:path';
 
 const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = fs.constants;
 const FOLDER = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
@@ -15,13 +15,16 @@ const MAX_TRIES = 100;
 
 type Name = Buffer | string;
 
-/** Does nothing where there is nothing. @throws Error with an errno */
-export function removeByDescriptor(path: string): void {
-  const absolute = resolve(path);
-  const parent = openOwnPath(dirname(absolute));
+/**
+ * Does nothing where there is nothing.
+ * @param folder what `name` is in; its own path leads through root's folders and links alone
+ * @throws Error with an errno
+ */
+export function removeByDescriptor(folder: string, name: Name): void {
+  const parent = openOwnPath(resolve(folder));
   if (parent === null) return;
   try {
-    removeEntry(parent, absolute.slice(absolute.lastIndexOf('/') + 1), null);
+    removeEntry(parent, name, null);
   } finally {
     fs.closeSync(parent);
   }
@@ -85,7 +88,7 @@ function removeEntry(parent: number, name: Name, top: Top | null): void {
     const folder = openFolder(parent, name);
     if (folder === null) continue;
     try {
-      empty(folder, top ?? { folder, device: stat.dev, level: 0, moved: 0 });
+      empty(folder, top ?? { folder, device: stat.dev, level: 0, moved: 0, number: 0 });
     } finally {
       fs.closeSync(folder);
     }
@@ -103,7 +106,10 @@ interface Top {
   folder: number;
   device: number;
   level: number;
+  /** Since the top was listed. */
   moved: number;
+  /** Of the next that is moved. */
+  number: number;
 }
 
 /** Null where it is no folder any more. */
@@ -149,8 +155,8 @@ function empty(folder: number, top: Top): void {
 function moveUp(folder: number, name: Name, top: Top): void {
   // A folder that is moved gets another `..`, which takes the right to write to it; root has that.
   if (process.getuid?.() !== 0) unless(['ENOENT'], () => fs.chmodSync(at(folder, name), 0o700));
-  for (let number = 0; ; number++) {
-    const place = at(top.folder, `.deeper-${number}`);
+  for (;;) {
+    const place = at(top.folder, `.deeper-${top.number++}`);
     if (unless(['ENOENT'], () => fs.lstatSync(place)) !== null) continue;
     unless(['ENOENT'], () => fs.renameSync(at(folder, name), place));
     top.moved++;

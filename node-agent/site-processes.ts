@@ -1,6 +1,7 @@
 /** Processes of a site: which there are, which of them nothing supervises, and their end. */
 import { readAccounts } from './accounts.ts';
 import { type SiteLayout, SLOTS } from './layout.ts';
+import { removeOpen } from './open-folders.ts';
 import { readService, waitUntil } from './processes.ts';
 import { KraftwerkError, type StepName } from './protocol.ts';
 import { newestBoot, readCurrent } from './releases.ts';
@@ -68,7 +69,7 @@ export async function endProcesses(system: System, find: () => number[], limitMs
   );
 }
 
-/** Ends whatever a build, pip or a release command has left running. @throws KraftwerkError `build.processes` */
+/** Ends whatever a build, pip or a release command has left running, and removes what the builder has left in /tmp and the like. @throws KraftwerkError `build.processes` */
 export async function endBuild(system: System, site: SiteLayout, step: StepName): Promise<void> {
   const { owner } = site;
   const builder = owner === null ? undefined : readAccounts(system).users.get(owner.builder);
@@ -77,7 +78,11 @@ export async function endBuild(system: System, site: SiteLayout, step: StepName)
     builder === undefined
       ? markedProcesses(system, JOB_MARK, (value) => value === site.site)
       : processesOf(system, builder.uid);
-  if (await endProcesses(system, find)) return;
+  if (await endProcesses(system, find)) {
+    // A program there with the builder's rights would be at hand for the site.
+    if (builder !== undefined) removeOpen(system, builder);
+    return;
+  }
   throw new KraftwerkError('build.processes', 'processes that the build has started do not end', {
     step,
     hint: owner === null ? 'on the node: ps -ef' : `on the node: ps -fu ${owner.builder}`,

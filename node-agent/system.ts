@@ -253,7 +253,7 @@ export function createSystem(environment: Readonly<Record<string, string | undef
     /** Removes a tree, read-only folders included, also one that others can still change. */
     remove(path: string): void {
       failpoint('remove');
-      removeByDescriptor(path);
+      removeByDescriptor(dirname(path), basename(path));
     },
 
     /** Reads what a file has grown by since `offset`, at most `maxBytes`. A link is not followed: others write there. */
@@ -465,6 +465,11 @@ function createByteHands(failpoint: (name: string) => void) {
       }
     },
     readLink: (path: Buffer): Buffer => fs.readlinkSync(path, { encoding: 'buffer' }),
+    /** `remove`, of what is in a folder under a name that need not be text. */
+    remove(folder: string, name: Buffer): void {
+      failpoint('remove');
+      removeByDescriptor(folder, name);
+    },
     /** All of a small file. */
     read(path: Buffer): Buffer {
       const handle = fs.openSync(path, reading);

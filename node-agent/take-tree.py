@@ -15,15 +15,18 @@ import sys
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Renamed to before it is copied over; no name of a project's is refused for it, since it is chosen anew while it is taken.
-COPY = ".kraftwerk-copy"
+# What a copy is called until it has its name: nobody could know it before.
+COPY = f".{os.urandom(16).hex()}"
+MAX_REMOVED_DEPTH = 200
 ACL = ("system.posix_acl_access", "system.posix_acl_default")
 
 
 class Refused(Exception):
     def __init__(self, kind, path, what):
         super().__init__(what)
-        self.answer = {"refused": kind, "path": path, "what": what}
+        # The agent reads lines of 4,000 letters, and a letter may become six.
+        shown = path if len(path) <= 200 else f"{path[:100]}…{path[-80:]}"
+        self.answer = {"refused": kind, "path": shown, "what": what}
 
 
 class Take:
@@ -103,8 +106,11 @@ class Take:
         handle = os.open(name, self.reachable(folder, name, FILE), dir_fd=folder)
         try:
             mode = 0o750 if was.st_mode & 0o100 else 0o640
-            self.own(handle, mode)
-            if self.builder is not None and is_written(handle):
+            # By another name it may stand anywhere, and is to go with its owner.
+            shared = self.builder is not None and was.st_nlink > 1
+            if not shared:
+                self.own(handle, mode)
+            if shared or (self.builder is not None and is_written(handle)):
                 self.copy(folder, name, handle, mode)
         finally:
             os.close(handle)
@@ -158,7 +164,7 @@ def copy_data(source, target, size):
     os.ftruncate(target, size)
 
 
-def remove(folder, name, was, device):
+def remove(folder, name, was, device, depth=0):
     """What is below a folder goes by descriptors; nothing is followed."""
     if not stat.S_ISDIR(was.st_mode):
         os.unlink(name, dir_fd=folder)
@@ -166,26 +172,18 @@ def remove(folder, name, was, device):
     if was.st_dev != device:
         raise Refused("hostile", name, "is another file system")
     os.chmod(name, 0o700, dir_fd=folder)
-    stack = [os.open(name, FOLDER, dir_fd=folder)]
-    names = [name]
-    while stack:
-        handle = stack[-1]
-        if len(stack) > 200:
-            raise Refused("limit", "/".join(names), "folders are nested too deep")
+    handle = os.open(name, FOLDER, dir_fd=folder)
+    try:
         if os.geteuid() == 0:
             os.fchown(handle, 0, 0)
         os.fchmod(handle, 0o700)
+        if depth > MAX_REMOVED_DEPTH:
+            raise Refused("limit", name, "folders are nested too deep")
         for inner in os.listdir(handle):
-            if stat.S_ISDIR(os.stat(inner, dir_fd=handle, follow_symlinks=False).st_mode):
-                if os.geteuid() != 0:
-                    os.chmod(inner, 0o700, dir_fd=handle)
-                stack.append(os.open(inner, FOLDER, dir_fd=handle))
-                names.append(inner)
-                break
-            os.unlink(inner, dir_fd=handle)
-        else:
-            os.close(stack.pop())
-            os.rmdir(names.pop(), dir_fd=stack[-1] if stack else folder)
+            remove(handle, inner, os.stat(inner, dir_fd=handle, follow_symlinks=False), device, depth + 1)
+    finally:
+        os.close(handle)
+    os.rmdir(name, dir_fd=folder)
 
 
 def main(folder, builder, group, max_depth, max_path, max_entries, byte_code):

@@ -1,10 +1,12 @@
 /** The virtualenv of a release: keyed by what goes into it, built once, shared by all releases with the same key. */
 
+import { makeBuildFolder } from './build-folder.ts';
 import type { SiteLayout } from './layout.ts';
 import { makeLentFolder } from './ownership.ts';
+import { describePip, IS_REACHABLE, installError } from './pip-output.ts';
 import { projectCommand } from './project-command.ts';
 import { KraftwerkError, type PrepareRequest } from './protocol.ts';
-import { locateInvalid, locateRequirement, type Requirements, readRequirements } from './requirements.ts';
+import { locateRequirement, type Requirements, readRequirements } from './requirements.ts';
 import { lendTree, type SealedTree } from './sealed-tree.ts';
 import { mendScripts, takeTreeBack, takeVirtualenvBack } from './sealed-virtualenv.ts';
 import { createSha256 } from './sha256.ts';
@@ -119,7 +121,7 @@ async function build(
   progress: Progress,
 ): Promise<string> {
   const deadline = system.nowMs() + request.pipTimeoutMs;
-  const environment = buildEnvironment(system, site);
+  const environment = buildEnvironment(system, site, makeBuildFolder(system, site));
   let last = 'starting';
   const order = { limits: request.site.limits, apart: true };
   const before = await projectCommand(system, site, [], order);
@@ -151,12 +153,11 @@ async function build(
         },
       );
     }
-    if (result.code !== 0) throw installError(requirements, result);
+    if (result.code !== 0) throw installError(requirements, result, site);
   };
 
   progress.onProgress('creating the virtualenv');
   makeLentFolder(system, site, temporary);
-  makeLentFolder(system, site, site.cache);
   // setuptools writes beside what it builds.
   if (requirements.usesTree) lendTree(system, site, tree);
   const python = `${temporary}/bin/python`;
@@ -198,7 +199,11 @@ async function build(
 }
 
 /** What a build may see: the machine's own package configuration, none of the site's secrets. */
-function buildEnvironment(system: System, site: SiteLayout): Record<string, string> {
+function buildEnvironment(
+  system: System,
+  site: SiteLayout,
+  home: Readonly<Record<string, string>>,
+): Record<string, string> {
   const passed = Object.entries(system.environment).filter(
     (entry): entry is [string, string] =>
       entry[1] !== undefined &&
@@ -207,7 +212,9 @@ function buildEnvironment(system: System, site: SiteLayout): Record<string, stri
   return {
     PIP_RETRIES: '2',
     ...Object.fromEntries(passed),
-    ...(site.owner !== null && { HOME: site.cache }),
+    ...home,
+    // What a package has left in a home is no module of pip's.
+    PYTHONNOUSERSITE: '1',
     PATH: DEFAULT_PATH,
     LANG: 'C.UTF-8',
     LC_ALL: 'C.UTF-8',
@@ -239,50 +246,4 @@ function pickInstaller(system: System, python: string): string[] {
       /^PIP_(?:EXTRA_INDEX_URL|INDEX_URL|FIND_LINKS|CONSTRAINT|NO_INDEX)$/.test(name),
     ) || files.some((path) => path !== '' && told.test(system.readText(path) ?? ''));
   return uv !== undefined && !configured ? [uv, 'pip', 'install', '--python', python] : pip;
-}
-
-/** pip's line -> a few words for the pusher, null for what tells nothing. */
-export function describePip(line: string): string | null {
-  const match =
-    /^\s*(Collecting|Downloading|Building wheel for|Installing build dependencies|Getting requirements to build wheel|Running setup\.py install for) ?([^\s(;]*)/.exec(
-      line,
-    );
-  if (match) return `${match[1]?.toLowerCase()} ${match[2] ?? ''}`.trim();
-  if (line.startsWith('Installing collected packages')) return 'installing packages';
-  return /Retrying \(Retry/.test(line) ? 'waiting for the package index' : null;
-}
-
-/** What pip, then uv, say of an index that they cannot reach. */
-const UNREACHED = /Retrying \(Retry|Failed to fetch/;
-const IS_REACHABLE = 'is the package index reachable from the node? (pip config list)';
-
-function installError(requirements: Requirements, result: RunResult): KraftwerkError {
-  const tail = result.tail.filter((line) => line.trim() !== '' && !/^\[notice\]/.test(line));
-  const named =
-    tail
-      .map(
-        (line) =>
-          /No matching distribution found for ([^\s(]+)/.exec(line)?.[1] ??
-          /Invalid requirement: ['"]?([^'"\s]+)/.exec(line)?.[1] ??
-          /Failed to build ['"]?([\w.-]+)/.exec(line)?.[1],
-      )
-      .find((name) => name !== undefined) ?? null;
-  const invalid = tail.map((line) => locateInvalid(requirements, line)).find((place) => place !== null) ?? null;
-  const place = invalid ?? (named === null ? null : (locateRequirement(requirements, named) ?? named));
-  return new KraftwerkError(
-    'packages.install',
-    place === null ? `pip failed with exit code ${result.code}` : `${place}: pip could not install it`,
-    {
-      step: 'Packages',
-      lines: tail.slice(-20),
-      hint: [
-        // pip goes on to the next index, and then says of the package that there is none.
-        ...(tail.some((line) => UNREACHED.test(line)) ? [IS_REACHABLE] : []),
-        named === null || invalid !== null
-          ? "pip's last words are above"
-          : "is the name right, and does this version exist for the node's Python?",
-      ],
-      reason: 'pip failed',
-    },
-  );
 }

@@ -1,5 +1,6 @@
 /** What every request works with, and the steps, heartbeats and commands that a deploy is made of. */
 import type { Readable } from 'node:stream';
+import { makeBuildFolder, NO_ROOM, roomHint } from './build-folder.ts';
 import type { SiteLayout } from './layout.ts';
 import { projectProgram } from './project-command.ts';
 import { type DeployEvent, KraftwerkError, type Limits, type StepName } from './protocol.ts';
@@ -86,7 +87,8 @@ export async function runStep(
   const { system, site } = work;
   await step(work, name, async (progress) => {
     progress(command);
-    const own = { VIRTUAL_ENV: `${cwd}/venv`, PATH: `${cwd}/venv/bin:${DEFAULT_PATH}` };
+    const home = name === 'Build' ? makeBuildFolder(system, site) : {};
+    const own = { ...home, VIRTUAL_ENV: `${cwd}/venv`, PATH: `${cwd}/venv/bin:${DEFAULT_PATH}` };
     const { argv, ...how } = await projectProgram(system, site, ['/bin/sh', '-c', command], {
       limits,
       apart: name === 'Build',
@@ -107,10 +109,12 @@ export async function runStep(
       : `ended with ${result.code === null ? 'a signal' : `exit code ${result.code}`}`;
     throw new KraftwerkError(`${name.toLowerCase()}.failed`, `${name.toLowerCase()} command "${command}" ${ending}`, {
       step: name,
-      hint:
+      hint: [
         name === 'Release'
           ? 'its output is above; -o skip-release deploys without it'
           : "its output is above; it runs in the new tree, without the site's variables",
+        ...(result.tail.some((line) => NO_ROOM.test(line)) ? [roomHint(site.buildFolder)] : []),
+      ],
       reason: `${name.toLowerCase()} command failed`,
     });
   });

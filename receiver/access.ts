@@ -104,6 +104,11 @@ export function decide(identity: Identity, verb: Verb, target: TargetName | null
   return { allow: true };
 }
 
+/** What this identity may know of: an owner's name is told to nobody else. */
+export function seesTarget(identity: Identity): (target: TargetName) => boolean {
+  return (target) => decide(identity, 'status', target).allow;
+}
+
 /** May a role ever do `verb`? For lists of commands; `decide` has the last word. */
 export function roleMay(role: Role, verb: Verb): boolean {
   return (RULES[verb].roles as readonly Role[]).includes(role);

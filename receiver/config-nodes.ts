@@ -75,6 +75,9 @@ export function checkNodes(
     if (other !== undefined)
       report(['nodes', name], `nodes.${name}: is the ${nounOf(node)} of the node ${other} already`);
     taken.set(placeOf(node), name);
+    for (const [place, outer] of taken)
+      if (outer !== name && node.kind === 'rootless' && (inside(node.root, place) || inside(place, node.root)))
+        report(['nodes', name, 'root'], `nodes.${name}.root: one of it and the folder of ${outer} is inside the other`);
     // It stands in nginx's configuration, where other characters have a meaning.
     if (node.kind === 'rootless' && !/^[A-Za-z0-9_./@+-]+$/.test(node.root))
       report(
@@ -107,6 +110,11 @@ function checkNode(name: string, node: WrittenNode, report: Report): void {
 function placeOf(node: NodeConfig): string {
   if (node.kind === 'rootless') return node.root;
   return node.kind === 'local' ? 'this machine' : `${node.host.toLowerCase()} ${node.port}`;
+}
+
+/** What one node makes there, the other would take for its own. */
+function inside(path: string, folder: string): boolean {
+  return folder.startsWith('/') && path.startsWith(`${folder.replace(/\/$/, '')}/`);
 }
 
 function nounOf({ kind }: NodeConfig): string {

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { PROJECT_PATTERN } from '../node-agent/protocol.ts';
 import { backupsSchema } from './config-backups.ts';
-import { findHostnameProblem } from './hostname.ts';
+import { findDomainProblem } from './hostname.ts';
 import { PROVIDER_NAMES } from './providers/provider.ts';
 import { joinChoices, keyNouns } from './yaml-validate.ts';
 
@@ -40,7 +40,7 @@ const domainPattern = z.string({ error: 'expected a domain with {project} in it'
   if (filled === value) refuse('expected a domain with {project} in it, as "{project}.example.com"');
   else if (/[{}]/.test(filled)) refuse('expected no other braces than {project}');
   else {
-    const problem = findHostnameProblem(filled);
+    const problem = findDomainProblem(filled);
     if (problem !== null) refuse(problem.replace(/, got .*$/s, ''));
   }
 });

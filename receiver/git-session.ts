@@ -93,10 +93,10 @@ export async function receive(
     if (created) await createRepository(services.data, target);
     const repository = openRepository(services.data, target);
     const expected = services.hooks.expect((push) =>
-      receivePush(push, { target, environment, by: identity.name, objects, signal }, services),
+      receivePush(push, { target, environment, identity, objects, signal }, services),
     );
     // Started now, the agents are ready when the objects have arrived.
-    services.deployer.reserve(target);
+    if (services.instances.conflict(target) === null) services.deployer.reserve(target);
     const running = run({ repository: repository.path, hooks: services.hooks.hooks, env: expected.env });
     // While git tells the client what there is: whatever the receiver starts stands still for milliseconds.
     const objects = openObjects(repository.path);
@@ -111,6 +111,7 @@ export async function receive(
         await removeRepository(services.data, target);
     }
   } finally {
+    services.journal.claims.releaseUnused(target);
     lock.release();
   }
 }

@@ -1,8 +1,9 @@
-/** The journal: targets, releases, deploys, keys, audit. With journal-data.ts the only database code. */
+/** The journal: targets, releases, deploys, keys, audit. With journal-data.ts and journal-claims.ts the only database code. */
 // Long because: all that is kept, and all SQL about code, is on one page.
 import { DatabaseSync } from 'node:sqlite';
 import { type CommitId, KraftwerkError, type Serving, type Sha256 } from '../node-agent/protocol.ts';
 import type { ReleaseSpec } from './deploy/plan.ts';
+import { CLAIMS_SCHEMA, openClaimJournal } from './journal-claims.ts';
 import { DATA_SCHEMA, openDataJournal } from './journal-data.ts';
 import type { KeyStore, StoredKey } from './keys.ts';
 import { type Target, targetName } from './target.ts';
@@ -92,7 +93,7 @@ CREATE TABLE IF NOT EXISTS tokens (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY, at TEXT NOT NULL, key TEXT NOT NULL, action TEXT NOT NULL, target TEXT, detail TEXT) STRICT;
 `;
-const SCHEMA_VERSION = 3;
+const SCHEMA_VERSION = 4;
 /** Schema 2 had the last use beside the key, and none for the configuration's keys. */
 const FROM_2 =
   'INSERT OR IGNORE INTO key_uses SELECT fingerprint, last_used_at FROM keys WHERE last_used_at IS NOT NULL;';
@@ -131,6 +132,8 @@ export function openJournal(file: string, now: () => Date) {
   }
   db.exec(SCHEMA);
   db.exec(DATA_SCHEMA);
+  // Schema 3 had no claims: the receiver's start makes them, which knows nodes and suffixes.
+  db.exec(CLAIMS_SCHEMA);
   if (version === 2) db.exec(FROM_2);
   db.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
 
@@ -163,7 +166,9 @@ export function openJournal(file: string, now: () => Date) {
   // Once an hour is enough to tell what is used from what is not: a login shall not cost an fsync.
   const hourAgo = (): string => new Date(now().getTime() - 3_600_000).toISOString();
 
-  const data = openDataJournal({ all, one, run, transaction, time });
+  const hands = { all, one, run, transaction, time };
+  const data = openDataJournal(hands);
+  const claims = openClaimJournal(hands);
 
   const keys: KeyStore = {
     all: () => all('SELECT * FROM keys ORDER BY name').map(readKey),
@@ -229,6 +234,7 @@ export function openJournal(file: string, now: () => Date) {
     keys,
     tokens,
     data,
+    claims,
     close: (): void => db.close(),
 
     targets: (): TargetRecord[] => all('SELECT * FROM targets ORDER BY project, environment').map(readTarget),
@@ -236,13 +242,17 @@ export function openJournal(file: string, now: () => Date) {
       const row = one('SELECT * FROM targets WHERE project = ? AND environment = ?', ...key(target));
       return row === undefined ? null : readTarget(row);
     },
-    /** All but what was done to it, and by whom: the next push of its name is the first. @param operation that ends with this */
-    forget(target: Target, operation: number): void {
+    /**
+     * All but what was done to it, and by whom: the next push of its name is the first. What was begun with its data ends.
+     * @param left nodes that may still have something of it: its names there stay taken
+     */
+    forget(target: Target, left: readonly string[] = []): void {
       transaction(() => {
         for (const table of ['targets', 'releases', 'deploys'])
           run(`DELETE FROM ${table} WHERE project = ? AND environment = ?`, ...key(target));
         data.forget(target);
-        data.endOperation(operation, null);
+        claims.release(target, left);
+        for (const { id } of data.openOperations(target)) data.endOperation(id, null);
       });
     },
     raiseGeneration(target: Target): void {

@@ -1,7 +1,7 @@
 // The keys of a kraftwerk.yaml: one zod source for validation and for the JSON Schema. Pure.
 import { z } from 'zod';
 import { PROJECT_PATTERN, parseTreePath, type ServiceName } from '../node-agent/protocol.ts';
-import { findHostnameProblem } from './hostname.ts';
+import { findDomainProblem } from './hostname.ts';
 import type { Options } from './service-schema.ts';
 import { didYouMean, keyNouns } from './yaml-validate.ts';
 
@@ -63,7 +63,7 @@ function treePath(what: string): z.ZodString {
 }
 
 const domain = text('a domain name', (value, refuse) => {
-  const problem = findHostnameProblem(value);
+  const problem = findDomainProblem(value);
   if (problem !== null) refuse(problem);
 });
 

@@ -1,7 +1,7 @@
 // kraftwerk.yaml: text + environment -> Manifest, or every error with its line. Pure.
 // Long because: all that is read out of the one file, and what may be wrong with it, is on one page.
 import type { AbsolutePath, EnvironmentName, ProjectName, ServiceName, TreePath } from '../node-agent/protocol.ts';
-import { expandDomainPattern, findHostnameProblem } from './hostname.ts';
+import { expandDomainPattern, findDomainProblem } from './hostname.ts';
 import { buildManifestSchema, type KnownServices, normaliseTreePath, type Section } from './manifest-schema.ts';
 import { NODE_OPTION, type Options } from './service-schema.ts';
 import { type Path, type Problem, parseYaml, YamlError, type YamlSource } from './yaml-source.ts';
@@ -181,7 +181,7 @@ function resolveDomains(
   }
   const domain = expandDomainPattern(domainPattern, project);
   const aliases = toList(section.aliases);
-  const problem = findHostnameProblem(domain);
+  const problem = findDomainProblem(domain);
   if (problem !== null)
     problems.push({
       ...source.keyPlace([]),

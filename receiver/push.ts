@@ -1,10 +1,12 @@
 /** The story of one push, top to bottom: refs, commit, kraftwerk.yaml, artifact, deploy. */
 import { type CommitId, KraftwerkError, LIMITS } from '../node-agent/protocol.ts';
+import type { Identity } from './access.ts';
 import { checkTree } from './check-tree.ts';
 import type { EnvironmentConfig } from './config.ts';
 import { tellRemovedServices } from './data/removed-services.ts';
 import type { Deployer } from './deploy/deploy.ts';
 import { type DomainClaims, nodesWithDomain } from './deploy/domains.ts';
+import type { OwnNames } from './deploy/own-names.ts';
 import { describeChanges, planRelease, type ReleaseSpec } from './deploy/plan.ts';
 import { tellDeploy } from './deploy/tell.ts';
 import { type Artifact, packArtifact } from './git/artifact.ts';
@@ -12,6 +14,7 @@ import type { GitObject, ObjectReader } from './git/object-reader.ts';
 import type { ProcReceive, RefUpdate, RefVerdict } from './git/proc-receive.ts';
 import { openRepository } from './git/repository.ts';
 import { assertPlainTree, createTreeReader, describeCommit, listTree, readTree, type TreeEntry } from './git/tree.ts';
+import type { Instances } from './instances.ts';
 import type { Journal } from './journal.ts';
 import { knownServices } from './known-services.ts';
 import { MANIFEST_FILE, parseManifest } from './manifest.ts';
@@ -28,6 +31,8 @@ export interface PushServices {
   templates: Templates;
   deployer: Deployer;
   claims: DomainClaims;
+  instances: Instances;
+  ownNames: OwnNames;
   environments: readonly EnvironmentConfig['name'][];
   nowMs(): number;
   log(event: string, fields: Record<string, unknown>): void;
@@ -36,7 +41,7 @@ export interface PushServices {
 export interface PushContext {
   target: Target;
   environment: EnvironmentConfig;
-  by: string;
+  identity: Identity;
   /** Of the target's repository. */
   objects: ObjectReader;
   /** The client is gone. */
@@ -99,9 +104,11 @@ async function deployBranch(
   context: PushContext,
   services: PushServices,
 ): Promise<string | null> {
-  const { target, by, objects, signal } = context;
+  const { target, identity, objects, signal } = context;
   const { journal } = services;
-  const told = await tellDeploy({ target, signal, say }, services, async (sayLines) => {
+  const told = await tellDeploy({ target, identity, signal, say }, services, async (sayLines) => {
+    // Before anything else is looked at: no node is asked for a target that may not use its name there.
+    services.instances.of(target);
     const before = journal.target(target);
     const release = journal.nextRelease(target);
     const generation = (before?.generation ?? 0) + (options.has('upgrade-packages') ? 1 : 0);
@@ -129,7 +136,7 @@ async function deployBranch(
       spec,
       artifact,
       ref: { name: update.ref, from: isZero(update.old) ? null : update.old },
-      by,
+      by: identity.name,
       override: options.has('override'),
       setUpServices: !options.has('no-service-setup'),
       runReleaseCommand: !options.has('skip-release'),
@@ -195,7 +202,7 @@ export async function readCommit(
   commit: CommitId,
   generation: number,
   context: PushContext,
-  services: Pick<PushServices, 'data' | 'templates' | 'environments' | 'nowMs'>,
+  services: Pick<PushServices, 'data' | 'templates' | 'environments' | 'nowMs' | 'ownNames'>,
 ): Promise<{ spec: ReleaseSpec; artifact: Artifact; configMs: number }> {
   const begin = services.nowMs();
   const { target, environment, objects } = context;
@@ -216,6 +223,7 @@ export async function readCommit(
     services: knownServices(services.templates),
     nodes: environment.nodes,
   });
+  services.ownNames.refuse(manifest, (key) => manifest.where(key));
   checkTree(manifest, tree.files);
   const wsgi = await detectWsgi(manifest.wsgi, manifest, tree);
   const spec = planRelease(manifest, wsgi, tree.files, generation);

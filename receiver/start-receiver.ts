@@ -1,6 +1,7 @@
 /** Puts the receiver together, settles what a crash has left, and listens. */
 import { lookup } from 'node:dns/promises';
 import { mkdirSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type Logger, pino } from 'pino';
 import { EXIT_CODES, KraftwerkError } from '../node-agent/protocol.ts';
@@ -18,6 +19,7 @@ import { settleOperations } from './data/settle-operations.ts';
 import { describeServices, describeSite } from './data/site-services.ts';
 import { createDeployer } from './deploy/deploy.ts';
 import { createDomainClaims, nodesWithDomain } from './deploy/domains.ts';
+import { createOwnNames } from './deploy/own-names.ts';
 import { keepSettling, type ReconcileOptions, reconcile } from './deploy/reconcile.ts';
 import { parseExecLine } from './exec-line.ts';
 import { createFailpoint } from './failpoint.ts';
@@ -29,6 +31,7 @@ import type { GitServices } from './git-session.ts';
 import { createHttpLogin } from './http/login.ts';
 import { type HttpServer, startHttpServer } from './http-server.ts';
 import { readVersion } from './install-root.ts';
+import { createInstances } from './instances.ts';
 import { openJournal } from './journal.ts';
 import { buildKeyring, type Keyring } from './keys.ts';
 import { createNodes, nodeTemplates, readAgentVersion } from './nodes/create-nodes.ts';
@@ -38,7 +41,7 @@ import { mendRoutes } from './router/mend-routes.ts';
 import { createRoutes, resolveHost } from './router/routes.ts';
 import { loadHostKey } from './ssh/host-key.ts';
 import { type ExecSession, startSshServer } from './ssh-server.ts';
-import type { Target } from './target.ts';
+import { type Target, targetName } from './target.ts';
 import { createTargetLocks } from './target-locks.ts';
 import { createTemplates } from './templates.ts';
 
@@ -87,7 +90,7 @@ async function assemble(
   const { data } = config;
   const nowMs = (): number => Date.now();
   const onEvent = (event: string, fields: Record<string, unknown>): void => {
-    const level = /failed|bug|error/.test(event) ? 'error' : 'info';
+    const level = /failed|bug|error|conflict/.test(event) ? 'error' : 'info';
     log[level]({ event, ...fields });
   };
   for (const folder of ['', 'repositories', 'artifacts'])
@@ -107,14 +110,21 @@ async function assemble(
       });
     return environment;
   };
-  const claims = createDomainClaims(() =>
-    journal.currentReleases().map(({ target, spec }) => ({
-      target,
-      names: [...spec.domains, ...spec.aliases],
-      nodes: nodesWithDomain(config.environments.get(target.environment) ?? { nodes: [], router: null }),
-    })),
+  const ownNames = createOwnNames({ configured: config.nodes, nodes, hostname: hostname() });
+  const claims = createDomainClaims(
+    () =>
+      journal.currentReleases().map(({ target, spec }) => ({
+        target,
+        names: [...spec.domains, ...spec.aliases],
+        nodes: nodesWithDomain(config.environments.get(target.environment) ?? { nodes: [], router: null }),
+      })),
+    ownNames,
   );
+  const instances = createInstances({ journal, environment: environmentOf });
+  for (const { name, node, owner, target } of instances.adoptAll())
+    onEvent('names.conflict', { name, node, target: targetName(target), owner: targetName(owner) });
   const routes = createRoutes({
+    instances,
     nodes,
     configured: config.nodes,
     environment: environmentOf,
@@ -123,7 +133,7 @@ async function assemble(
   });
   const failpoint = createFailpoint(env.KRAFTWERK_FAILPOINT);
   const links = createLinks({
-    ...{ journal, nodes, configured: config.nodes, environment: environmentOf, templatesOf, nowMs },
+    ...{ journal, instances, nodes, configured: config.nodes, environment: environmentOf, templatesOf, nowMs },
   });
   const deployer = createDeployer({
     links,
@@ -133,6 +143,7 @@ async function assemble(
     journal,
     templatesOf,
     claims,
+    instances,
     routes,
     nowMs,
     log: onEvent,
@@ -140,18 +151,19 @@ async function assemble(
     environment: environmentOf,
     nodesOf: (environment) => environment.nodes.flatMap((name) => nodes.get(name) ?? []),
   });
-  const sites = { journal, routes, environment: environmentOf, templatesOf };
+  const sites = { journal, instances, routes, environment: environmentOf, templatesOf };
   const dataServices: DataServices = {
     data,
     journal,
     routes,
     deployer,
     links,
+    instances,
     nodes,
     environment: environmentOf,
     templatesOf,
     describeSite: (target, node, chosen) => describeSite(sites, target, node, chosen),
-    describeServices: (target, node) => describeServices(sites, target, node),
+    describeServices: (target, node, instance) => describeServices(sites, target, node, instance),
     nowMs,
     log: onEvent,
     failpoint,
@@ -189,6 +201,8 @@ async function assemble(
     templates,
     deployer,
     claims,
+    instances,
+    ownNames,
     locks,
     hooks,
     nowMs,

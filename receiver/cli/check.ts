@@ -148,7 +148,8 @@ function describeManifest(file: string): ManifestEntry {
   const stat = lstatSync(file, { throwIfNoEntry: false });
   if (stat === undefined) return { kind: 'none' };
   if (stat.isSymbolicLink()) return { kind: 'link' };
-  if (stat.isDirectory()) return { kind: 'folder' };
+  // Nor a pipe or a device, which a read might never come back from.
+  if (!stat.isFile()) return { kind: 'folder' };
   const content = stat.size > MAX_YAML_BYTES ? Buffer.alloc(0) : readFileSync(file);
   return { kind: 'file', size: stat.size, content };
 }
@@ -180,6 +181,12 @@ function readTree(folder: string): SourceTree {
   walk('', 0);
   return {
     files,
-    read: async (name) => (files.has(name) ? readFileSync(path.join(folder, name), 'utf8') : null),
+    read: async (name) => (files.has(name) ? readPlain(path.join(folder, name)) : null),
   };
+}
+
+/** Whatever is no plain file has nothing to read for a push either: a link leads anywhere, a device never ends. */
+function readPlain(file: string): string {
+  const stat = lstatSync(file);
+  return stat.isFile() && stat.size <= LIMITS.fileBytes ? readFileSync(file, 'utf8') : '';
 }

@@ -1,16 +1,18 @@
-// Completion for bash 3.2 and newer, without the package bash-completion. Pure.
+// Completion for bash 3.2 and newer, without the package bash-completion. Pure. Names of remotes come with a repository, and a shell
+// evaluates much: `plain-names.ts` says what is offered of them.
 import type { CommandWords, OptionWords } from './completion-words.ts';
+import { completionGit, PLAIN_NAME, TARGET_OF_REMOTE } from './plain-names.ts';
 
 export function completeBash(commands: readonly CommandWords[]): string {
   const names = commands.map(({ name }) => name).join(' ');
   return `# bash completion for kraftwerk. Made by: kraftwerk completion bash
 _kraftwerk_remotes() {
-  git remote 2>/dev/null
+  ${completionGit('remote')} | LC_ALL=C grep -E '${PLAIN_NAME}' || true
 }
 
 _kraftwerk_targets() {
-  git remote --verbose 2>/dev/null |
-    sed -n 's#.*kraftwerk@.*[:/]\\([a-z][a-z0-9_-]*/[a-z][a-z0-9_-]*\\)\\(\\.git\\)\\{0,1\\} (push).*#\\1#p'
+  ${completionGit('remote --verbose')} |
+    LC_ALL=C sed -n '${TARGET_OF_REMOTE}'
 }
 
 _kraftwerk() {
@@ -42,7 +44,11 @@ ${commands.map(wordCase).join('')}      esac
       ;;
   esac
 
-  while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -W "$choices" -- "$current")
+  # Compared word by word: bash's own filter for lists expands each as it does a command line.
+  IFS=$' \\n' read -r -d '' -a words <<<"$choices" || true
+  for word in \${words[@]+"\${words[@]}"}; do
+    if [[ \${word:0:\${#current}} == "$current" ]]; then COMPREPLY+=("$word"); fi
+  done
   if [[ $current == *:* && $COMP_WORDBREAKS == *:* ]]; then
     COMPREPLY=("\${COMPREPLY[@]#"\${current%"\${current##*:}"}"}")
   fi

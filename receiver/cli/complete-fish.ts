@@ -1,5 +1,6 @@
 // Completion for fish: one line for each command and option. Pure.
 import type { CommandWords, OptionWords } from './completion-words.ts';
+import { completionGit, PLAIN_NAME, TARGET_OF_REMOTE } from './plain-names.ts';
 
 export function completeFish(commands: readonly CommandWords[]): string {
   return `# fish completion for kraftwerk. Made by: kraftwerk completion fish
@@ -31,14 +32,18 @@ function __kraftwerk_first
     test (count $words) = 1 -a "$words[1]" = "$argv[1]"
 end
 
+function __kraftwerk_remotes
+    ${completionGit('remote')} | string match --regex '${PLAIN_NAME}'
+end
+
 function __kraftwerk_targets
-    git remote --verbose 2>/dev/null |
-        sed -n 's#.*kraftwerk@.*[:/]\\([a-z][a-z0-9_-]*/[a-z][a-z0-9_-]*\\)\\(\\.git\\)\\{0,1\\} (push).*#\\1#p'
+    ${completionGit('remote --verbose')} |
+        sed -n '${TARGET_OF_REMOTE}'
 end
 
 complete -c kraftwerk -e
 complete -c kraftwerk -f
-complete -c kraftwerk -n '__kraftwerk_is ""' -s r -l remote -x -a '(git remote 2>/dev/null)'
+complete -c kraftwerk -n '__kraftwerk_is ""' -s r -l remote -x -a '(__kraftwerk_remotes)'
 ${commands.map(commandLines).join('')}`;
 }
 
@@ -60,7 +65,7 @@ function formatOption({ names, value }: OptionWords): string {
   if (value === 'none') return flags;
   if (value === 'file') return `${flags} -r -F`;
   if (value === 'any') return `${flags} -x`;
-  return `${flags} -x -a ${quote(value === 'remote' ? '(git remote 2>/dev/null)' : value.join(' '))}`;
+  return `${flags} -x -a ${quote(value === 'remote' ? '(__kraftwerk_remotes)' : value.join(' '))}`;
 }
 
 function quote(text: string): string {

@@ -1,5 +1,6 @@
 // Completion for zsh: evaluated after compinit, or as the file _kraftwerk of a folder of $fpath. Pure.
 import type { CommandWords, OptionWords } from './completion-words.ts';
+import { completionGit, PLAIN_NAME, TARGET_OF_REMOTE } from './plain-names.ts';
 
 export function completeZsh(commands: readonly CommandWords[]): string {
   const described = commands.map(({ name, summary }) => `    ${quote(`${name.replaceAll(':', '\\:')}:${summary}`)}\n`);
@@ -7,14 +8,14 @@ export function completeZsh(commands: readonly CommandWords[]): string {
 # zsh completion for kraftwerk. Made by: kraftwerk completion zsh
 _kraftwerk_remotes() {
   local -a remotes
-  remotes=(\${(f)"$(git remote 2>/dev/null)"})
+  remotes=(\${(f)"$(${completionGit('remote')} | LC_ALL=C grep -E '${PLAIN_NAME}')"})
   _describe 'git remote' remotes
 }
 
 _kraftwerk_targets() {
   local -a targets
-  targets=(\${(f)"$(git remote --verbose 2>/dev/null |
-    sed -n 's#.*kraftwerk@.*[:/]\\([a-z][a-z0-9_-]*/[a-z][a-z0-9_-]*\\)\\(\\.git\\)\\{0,1\\} (push).*#\\1#p')"})
+  targets=(\${(f)"$(${completionGit('remote --verbose')} |
+    LC_ALL=C sed -n '${TARGET_OF_REMOTE}')"})
   _describe target targets
 }
 

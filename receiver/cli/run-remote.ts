@@ -11,10 +11,12 @@ import { usageError } from './parse-options.ts';
 import { type GitRemote, readRemotes } from './project.ts';
 import { type Address, sshDestination } from './remote-url.ts';
 import { asksInTerminal, findTypedTarget, formatExecLine, putTarget, readRemoteWords } from './remote-words.ts';
-import { readSshCommand } from './ssh-command.ts';
+import { readScopes, readSshCommand, type SshSetting } from './ssh-command.ts';
 
 /** What ssh ends with when it could not do its own part. */
 const SSH_FAILED = 255;
+/** What git ends with when it does not know an option. */
+const GIT_USAGE = 129;
 
 /**
  * @param before the --remote that stood before the command's name
@@ -40,6 +42,7 @@ export async function runRemote(command: Command, all: readonly string[], before
     early ?? readRemotes(command.name, surroundings),
     readSshSetting(surroundings),
   ]);
+  const { own: setting, ofRepository } = configured;
   const given = findTypedTarget(command, positionals, projectsOf(remotes));
   const { address, target } = chooseRemote(
     {
@@ -56,7 +59,8 @@ export async function runRemote(command: Command, all: readonly string[], before
     remotes,
   );
   const line = formatExecLine([command.name, ...putTarget(words, target, given)]);
-  const [ssh, ...own] = readSshCommand({ ...surroundings, configured });
+  if (ofRepository !== null && !surroundings.env.GIT_SSH_COMMAND) warnOfSshSetting(ofRepository);
+  const [ssh, ...own] = readSshCommand({ ...surroundings, configured: setting });
   const terminal = file === null && process.stdin.isTTY && process.stdout.isTTY && asksInTerminal(command, options);
   const argv = [...own, terminal ? '-t' : '-T', ...sshDestination(address), line];
   const code = await withFile(file, (files) => runSsh(ssh, argv, surroundings, files));
@@ -90,9 +94,24 @@ function projectsOf(remotes: readonly GitRemote[]): string[] {
   return remotes.flatMap(({ parsed }) => (parsed.kind === 'ssh' ? [parsed.target.project] : []));
 }
 
-async function readSshSetting({ cwd, env }: Surroundings): Promise<string | null> {
-  const { code, stdout } = await runUserGit(['config', '--get', 'core.sshCommand'], { cwd, env });
-  return code === 0 ? stdout.trimEnd() : null;
+/** git's core.sshCommand, as far as it is the person's own or the machine's. */
+async function readSshSetting({ cwd, env }: Surroundings): Promise<SshSetting> {
+  const scoped = ['config', '--includes', '--show-scope', '--null', '--get-all', 'core.sshCommand'];
+  const { code, stdout } = await runUserGit(scoped, { cwd, env });
+  if (code === 0) return readScopes(stdout);
+  if (code !== GIT_USAGE) return { own: null, ofRepository: null };
+  // git before 2.26 tells no scopes.
+  const old = await runUserGit(['config', '--global', '--get', 'core.sshCommand'], { cwd, env });
+  return { own: old.code === 0 ? old.stdout.trimEnd() : null, ofRepository: null };
+}
+
+/** git itself would run it at a push, which somebody decides on; here it would be run by `kraftwerk status`. */
+function warnOfSshSetting(text: string): void {
+  const lines = [
+    "warning: this repository's own core.sshCommand is not used: it may have come with the repository",
+    `hint: if it is yours: export GIT_SSH_COMMAND=${quoteWord(text.slice(0, 200))}`,
+  ];
+  process.stderr.write(`${lines.map(escapeForTerminal).join('\n')}\n`);
 }
 
 function explainFailure(address: Address, ssh: readonly string[]): void {

@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { EXIT_CODES, KraftwerkError } from '../../node-agent/protocol.ts';
 import { readSurroundings, type Surroundings } from '../config.ts';
-import { findHostnameProblem } from '../hostname.ts';
+import { findDomainProblem } from '../hostname.ts';
 import { createReport } from '../setup/report.ts';
 import { type SetupReceiverOrder, setupReceiver } from '../setup/setup-receiver.ts';
 import { parseOptions, usageError } from './parse-options.ts';
@@ -55,7 +55,7 @@ function readOrder(argv: readonly string[], { cwd }: Surroundings): SetupReceive
     templates: { type: 'string' },
   });
   const domain = values.domain?.toLowerCase() ?? null;
-  const problem = domain === null ? null : findHostnameProblem(domain.replace('{project}', 'x'));
+  const problem = domain === null ? null : findDomainProblem(domain.replace('{project}', 'x'));
   if (problem !== null) throw usageError('setup-receiver', `--domain: ${problem}`);
   const port = values.port === undefined ? null : Number(values.port);
   if (port !== null && !(Number.isInteger(port) && port >= 1 && port <= 65_535))

@@ -1,14 +1,37 @@
 // The ssh that git would start, without a shell: $GIT_SSH_COMMAND, core.sshCommand, $GIT_SSH, ssh. Pure.
+// Of core.sshCommand only the person's own and the machine's: a repository's may have come with it.
 import { join } from 'node:path';
 import { KraftwerkError } from '../../node-agent/protocol.ts';
 import { splitWords } from '../exec-line.ts';
 
 export interface SshSources {
   env: Readonly<Record<string, string | undefined>>;
-  /** git's core.sshCommand; null: none. */
+  /** git's core.sshCommand, not the repository's; null: none. */
   configured: string | null;
   /** For `~/`. */
   home: string;
+}
+
+export interface SshSetting {
+  /** Of the person, the machine, or the command line. */
+  own: string | null;
+  /** What the repository would have instead; it is not used. */
+  ofRepository: string | null;
+}
+
+/** Whose configuration nobody can have sent. */
+const TRUSTED: readonly string[] = ['system', 'global', 'command'];
+
+/** @param text of `git config --show-scope --null --get-all`: scope, value, and so on; the last one counts */
+export function readScopes(text: string): SshSetting {
+  const words = text.split('\0');
+  const setting: SshSetting = { own: null, ofRepository: null };
+  for (let at = 0; at + 1 < words.length; at += 2) {
+    const [scope = '', value = ''] = words.slice(at, at + 2);
+    if (TRUSTED.includes(scope)) setting.own = value;
+    else setting.ofRepository = value;
+  }
+  return setting;
 }
 
 /**

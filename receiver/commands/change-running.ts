@@ -4,7 +4,7 @@ import { allBounded } from '../bounded.ts';
 import { mergeEvents } from '../deploy/merge-events.ts';
 import { nameNode } from '../deploy/node-names.ts';
 import { planHealthcheck } from '../deploy/plan.ts';
-import { instanceName, targetName } from '../target.ts';
+import { targetName } from '../target.ts';
 import { formatError, formatEvent, labelled } from '../transcript.ts';
 import { type CommandContext, printJson } from './command.ts';
 import { type Deployed, withTarget } from './run-deploy.ts';
@@ -46,7 +46,7 @@ async function change(context: CommandContext, deployed: Deployed, op: 'stop' | 
   const { identity, receiver, signal, stderr } = context;
   const { release, target } = deployed;
   const { spec } = release;
-  const instance = instanceName(target, receiver.environment(target).suffix);
+  const instance = receiver.instances.of(target);
   const say = (lines: readonly string[]): void => lines.forEach((line) => void stderr.write(`${line}\n`));
   // What is wanted is written first: a node that cannot be asked now shows as a disagreement, not as a success.
   receiver.journal.setStopped(target, op === 'stop');

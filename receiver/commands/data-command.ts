@@ -6,10 +6,12 @@ import {
   PROJECT_PATTERN,
   type ServiceName,
 } from '../../node-agent/protocol.ts';
+import { seesTarget } from '../access.ts';
 import type { Audience, Choice } from '../data/data-services.ts';
 import { settleOperations } from '../data/settle-operations.ts';
 import { mergeEvents } from '../deploy/merge-events.ts';
 import { refuseWhileDraining } from '../git-session.ts';
+import { nameOwner } from '../taken.ts';
 import type { Target } from '../target.ts';
 import { formatError, formatEvent, labelled } from '../transcript.ts';
 import { type Command, type CommandContext, usageError } from './command.ts';
@@ -48,12 +50,13 @@ export function audienceOf({ receiver, signal, stderr }: CommandContext): Audien
 }
 
 /** Tells what went wrong as a push does. @returns the exit code */
-export async function telling({ stderr }: CommandContext, body: () => Promise<number>): Promise<number> {
+export async function telling({ identity, stderr }: CommandContext, body: () => Promise<number>): Promise<number> {
   try {
     return await body();
   } catch (error) {
     if (!(error instanceof KraftwerkError)) throw error;
-    for (const line of formatError(error)) stderr.write(`${line}\n`);
+    const told = nameOwner(error, seesTarget(identity)) as KraftwerkError;
+    for (const line of formatError(told)) stderr.write(`${line}\n`);
     return EXIT_CODES[error.exit];
   }
 }

@@ -66,7 +66,7 @@ async function orderCommit(
   try {
     const { commit, subject } = await describeCommit(objects, found);
     sayLines(headline(targetName(target), commit, subject));
-    const push = { target, environment: receiver.environment(target), by: identity.name, objects, signal };
+    const push = { target, environment: receiver.environment(target), identity, objects, signal };
     const { spec, artifact, configMs } = await readCommit(commit, record.generation, push, receiver);
     sayLines(stepLine('Config', `${MANIFEST_FILE} ok`, configMs));
     sayLines(tellRemovedServices(receiver.journal.data, target, spec));

@@ -1,10 +1,14 @@
 /** `destroy TARGET`: project, services and data go from all nodes, and a last dump is kept; `--service` takes one service. */
-import { EXIT_CODES, PROJECT_PATTERN, type ServiceName } from '../../node-agent/protocol.ts';
-import { type Destroyed, destroy as destroyTarget } from '../data/destroy.ts';
+import { EXIT_CODES, KraftwerkError, PROJECT_PATTERN, type ServiceName } from '../../node-agent/protocol.ts';
+import { seesTarget } from '../access.ts';
+import { type Destroyed, destroy as destroyTarget, forgetOnly } from '../data/destroy.ts';
+import { refuseWhileDraining } from '../git-session.ts';
+import { nameOwner } from '../taken.ts';
 import { type Target, targetName } from '../target.ts';
 import { type Command, type CommandContext, flagOption, printJson, textOption, usageError } from './command.ts';
 import { confirmName } from './confirm.ts';
 import { succeed, telling, withData } from './data-command.ts';
+import { holdTarget } from './hold-target.ts';
 
 export const destroy: Command = {
   name: 'destroy',
@@ -25,6 +29,7 @@ export const destroy: Command = {
     if (target === null) throw new TypeError('a command with a target has none');
     const service = readService(context);
     const dump = !flagOption(context, 'no-dump');
+    if (service === null && receiver.instances.conflict(target) !== null) return forgetLoser(context, target);
     const had = service !== null && hasService(receiver, target, service);
     tellWhatGoes(context, target, service, dump);
     await confirmName(context, destroy, service ?? targetName(target));
@@ -38,6 +43,32 @@ export const destroy: Command = {
     });
   },
 };
+
+/** Its name on a node is another target's: whatever is there is not this one's to destroy. */
+async function forgetLoser(context: CommandContext, target: Target): Promise<number> {
+  const { identity, json, receiver, stderr, stdout } = context;
+  const name = targetName(target);
+  const why = nameOwner(receiver.instances.refusal(target), seesTarget(identity));
+  stderr.write(`${why instanceof KraftwerkError ? why.message : 'its name is taken'}\n`);
+  stderr.write(`so ${name} is only forgotten here, with its repository and its history; no node is touched\n`);
+  await confirmName(context, destroy, name);
+  return telling(context, async () => {
+    refuseWhileDraining(receiver);
+    const lock = await holdTarget(context, target, 'destroy');
+    let left: string[];
+    try {
+      left = await forgetOnly(receiver, target, identity.name);
+    } finally {
+      lock.release();
+    }
+    receiver.journal.audit(identity.name, 'destroy', target, 'forgotten only');
+    if (json) printJson(stdout, { target: name, service: null, dump: null, nodes: [], forgotten: true, left, ms: 0 });
+    succeed(context, `${name} is forgotten`);
+    if (left.length > 0)
+      stderr.write(`what it has on ${left.join(', ')} stays there, and no other project gets its name there\n`);
+    return EXIT_CODES.ok;
+  });
+}
 
 /** @throws KraftwerkError `command.usage` */
 function readService(context: CommandContext): ServiceName | null {

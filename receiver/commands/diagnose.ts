@@ -1,4 +1,5 @@
 /** What nodes say -> what is wrong with them, and what mends it. Pure. */
+import type { NameConflict } from '../instances.ts';
 import type { DeployRecord } from '../journal.ts';
 import type { Inspection } from '../nodes/inspect.ts';
 import { type Target, targetName } from '../target.ts';
@@ -81,6 +82,20 @@ function disagreement(
   if (serving.release !== current) return `serves v${serving.release}, the journal says ${wanted}`;
   if (instance.stopped) return 'is stopped, the journal says running';
   return runs ? null : `${wanted} does not run`;
+}
+
+/** Two targets that would be one site on a node. Whoever asks for a diagnosis sees all targets. */
+export function diagnoseName({ name, node, owner, target }: NameConflict): Problem {
+  return {
+    node,
+    target,
+    what: `${targetName(target)}: the name ${name} belongs to ${targetName(owner)} here`,
+    mend: [
+      `give one of their environments another suffix, or give one up: ssh kraftwerk@HOST destroy ${targetName(target)}`,
+      'docs/troubleshooting.md: "the name … on node … belongs to …"',
+    ],
+    remedy: null,
+  };
 }
 
 /** A deploy that was cut off, and could not be settled so far. */

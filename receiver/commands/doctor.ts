@@ -10,7 +10,7 @@ import { type Target, targetName } from '../target.ts';
 import { formatError, headline } from '../transcript.ts';
 import { changeRunning } from './change-running.ts';
 import { type Command, type CommandContext, flagOption, printJson } from './command.ts';
-import { diagnoseNode, diagnoseOpen, diagnoseRoute, diagnoseTarget, type Problem } from './diagnose.ts';
+import { diagnoseName, diagnoseNode, diagnoseOpen, diagnoseRoute, diagnoseTarget, type Problem } from './diagnose.ts';
 import { holdTarget } from './hold-target.ts';
 import { deployAndTell, orderRelease, withTarget } from './run-deploy.ts';
 import { readStates } from './target-state.ts';
@@ -88,6 +88,9 @@ async function diagnose({ receiver }: CommandContext, nodes: readonly Node[]): P
   const problems = [
     ...inspections.flatMap((inspection) => diagnoseNode(inspection, agentVersion)),
     ...open.map(diagnoseOpen),
+    ...states.flatMap(({ conflict }) =>
+      conflict !== null && asked.has(conflict.node) ? [diagnoseName(conflict)] : [],
+    ),
     ...states.flatMap((state) => diagnoseTarget(state).filter(({ node }) => node !== null && asked.has(node))),
     ...routes.map(({ router, instance, what }) => diagnoseRoute(router.name, instance, what)),
   ];

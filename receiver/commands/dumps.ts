@@ -125,7 +125,7 @@ async function listDestroyed(context: CommandContext): Promise<number> {
   const nodes = [...receiver.nodes.values()].map((node) => ({ node }));
   const answers = await askAll(nodes, async ({ node }) => ({
     node: node.name,
-    ...((await node.request({ op: 'dumps', instance: null }, { timeoutMs: 60_000 })) as DumpsResult),
+    ...((await node.request({ op: 'dumps', of: null }, { timeoutMs: 60_000 })) as DumpsResult),
   }));
   const rows = answers.flatMap(({ destroyed, node }) => destroyed.map((summary) => ({ node, ...summary })));
   if (json) printJson(stdout, rows);

@@ -4,7 +4,7 @@ import type { Writable } from 'node:stream';
 import { EXIT_CODES, KraftwerkError, type LogLine } from '../../node-agent/protocol.ts';
 import type { Node } from '../nodes/node.ts';
 import { escapeForTerminal } from '../print-table.ts';
-import { instanceName, type Target, targetName } from '../target.ts';
+import { type Target, targetName } from '../target.ts';
 import { type Command, type CommandContext, flagOption, printJson, textOption, usageError } from './command.ts';
 import { formatJsonLine, formatLine } from './log-lines.ts';
 import { parseReleaseNumber } from './release-number.ts';
@@ -181,7 +181,7 @@ function request(
   { follow, lines, process, release }: LogQuery,
   onLine: (line: LogLine) => void | Promise<void>,
 ): Promise<unknown> {
-  const instance = instanceName(target, receiver.environment(target).suffix);
+  const instance = receiver.instances.of(target, node.name);
   return node.request(
     { op: 'logs', instance, lines, follow, process, release },
     {

@@ -1,6 +1,9 @@
 /** `projects`: everything that the key may see, one line each. */
-import { decide } from '../access.ts';
+
+import { KraftwerkError } from '../../node-agent/protocol.ts';
+import { decide, seesTarget } from '../access.ts';
 import { printTable } from '../print-table.ts';
+import { nameOwner } from '../taken.ts';
 import { targetName } from '../target.ts';
 import type { Command } from './command.ts';
 import { printJson } from './command.ts';
@@ -32,6 +35,7 @@ export const projects: Command = {
         release: state.record.current,
         commit: state.release?.commit ?? null,
         state: state.state,
+        nameTaken: state.conflict !== null,
         maintenance: isClosed(state),
         busy: state.busy !== null,
         domains: state.release?.spec.domains ?? [],
@@ -55,6 +59,10 @@ export const projects: Command = {
     const silent = new Map(
       states.flatMap(({ nodes }) => nodes.flatMap(({ error, node }) => (error ? [[node, error]] : []))),
     );
+    for (const { conflict, target } of states) {
+      const told = conflict === null ? null : nameOwner(receiver.instances.refusal(target), seesTarget(identity));
+      if (told instanceof KraftwerkError) stderr.write(`warning: ${targetName(target)}: ${told.message}\n`);
+    }
     for (const [node, error] of silent) stderr.write(`warning: node ${node} cannot be asked: ${error}\n`);
     return 0;
   },

@@ -2,9 +2,10 @@
 import { randomBytes } from 'node:crypto';
 import type { Writable } from 'node:stream';
 import { EXIT_CODES, KraftwerkError } from '../../node-agent/protocol.ts';
-import { requireAccess } from '../access.ts';
+import { requireAccess, seesTarget } from '../access.ts';
 import { escapeForTerminal } from '../print-table.ts';
 import type { ExecSession } from '../ssh-server.ts';
+import { nameOwner } from '../taken.ts';
 import type { Command, ReceiverApi } from './command.ts';
 import { usageError } from './command.ts';
 import { findCommand } from './find-command.ts';
@@ -47,7 +48,8 @@ export async function runCommand(
     return await command.run({ ...base, target, args: positionals });
   } catch (error) {
     if (session.signal.aborted) return INTERRUPTED;
-    return reportError(stderr, error, onEvent, { command: name.slice(0, 60), key: identity.name });
+    const told = nameOwner(error, seesTarget(identity));
+    return reportError(stderr, told, onEvent, { command: name.slice(0, 60), key: identity.name });
   }
 }
 

@@ -55,7 +55,7 @@ export async function withTarget<T>(
 
 /** Deploys what `prepare` orders and tells it on stderr; with --json, what serves then on stdout. @returns the exit code */
 export async function deployAndTell(
-  { json, receiver, signal, stderr, stdout }: CommandContext,
+  { identity, json, receiver, signal, stderr, stdout }: CommandContext,
   target: Target,
   prepare: (sayLines: SayLines) => Promise<DeployOrder>,
 ): Promise<number> {
@@ -63,7 +63,7 @@ export async function deployAndTell(
   // Started now, the agents are ready when the order is.
   receiver.deployer.reserve(target);
   try {
-    const { exit, outcome } = await tellDeploy({ target, signal, say }, receiver, prepare);
+    const { exit, outcome } = await tellDeploy({ target, identity, signal, say }, receiver, prepare);
     if (json && outcome !== null) {
       const { release, url, ms } = outcome;
       printJson(stdout, { target: targetName(target), release, url, ms: Math.round(ms) });

@@ -1,9 +1,10 @@
 /** `status TARGET`: what serves, since when and by whom, how it does, and whether everything agrees about it. */
-import { EXIT_CODES } from '../../node-agent/protocol.ts';
-import { targetNotFound } from '../access.ts';
+import { EXIT_CODES, KraftwerkError } from '../../node-agent/protocol.ts';
+import { seesTarget, targetNotFound } from '../access.ts';
 import { openRepository } from '../git/repository.ts';
 import type { DeployRecord } from '../journal.ts';
 import { escapeForTerminal, printPairs } from '../print-table.ts';
+import { nameOwner } from '../taken.ts';
 import { targetName } from '../target.ts';
 import { describeHolder } from '../target-locks.ts';
 import { type Command, type CommandContext, printJson } from './command.ts';
@@ -39,9 +40,24 @@ export const status: Command = {
     const [last] = receiver.journal.deploys(state.target, 1);
     const failure = last?.phase === 'failed' ? last : null;
     const warnings = findDisagreements(state, ref);
+    const taken = state.conflict === null ? null : receiver.instances.refusal(state.target);
+    const told = nameOwner(taken, seesTarget(context.identity));
+    const name = told instanceof KraftwerkError ? told : null;
     const closed = findMaintenance(state);
-    if (json) printJson(stdout, toJson(state, deploy, failure, [...warnings, ...(closed?.warnings ?? [])]));
+    if (json)
+      printJson(
+        stdout,
+        toJson(state, deploy, failure, [
+          ...(name === null ? [] : [name.message]),
+          ...warnings,
+          ...(closed?.warnings ?? []),
+        ]),
+      );
     else print(context, state, deploy, failure);
+    if (name !== null) {
+      stderr.write(`warning: ${name.message}\n`);
+      for (const hint of name.hints) stderr.write(`hint: ${hint}\n`);
+    }
     for (const warning of warnings) stderr.write(`warning: ${escapeForTerminal(warning)}\n`);
     if (warnings.length > 0)
       stderr.write(`hint: to make all agree: ssh kraftwerk@HOST deploy ${targetName(state.target)}\n`);

@@ -2,9 +2,10 @@
 import { type InstanceName, type InstanceStatus, nodePlace, type StatusResult } from '../../node-agent/protocol.ts';
 import { allBounded } from '../bounded.ts';
 import { siteUrl } from '../deploy/release-ref.ts';
+import type { NameConflict } from '../instances.ts';
 import type { ReleaseRecord, TargetRecord } from '../journal.ts';
 import type { Node } from '../nodes/node.ts';
-import { instanceName, type Target, targetName } from '../target.ts';
+import { type Target, targetName } from '../target.ts';
 import type { Holder } from '../target-locks.ts';
 import type { ReceiverApi } from './command.ts';
 
@@ -24,6 +25,8 @@ export interface TargetState {
   record: TargetRecord;
   release: ReleaseRecord | null;
   state: State;
+  /** Another target has its name on a node: then none is asked about it. Null: none has. */
+  conflict: NameConflict | null;
   /** Who has put it in maintenance; null: nobody. */
   maintenance: { since: string; by: string } | null;
   /** Who works on it right now. */
@@ -41,41 +44,43 @@ export async function readStates(
   targets: readonly Target[],
   { memory }: { memory: boolean },
 ): Promise<TargetState[]> {
-  const { config, journal, locks, nodes } = receiver;
+  const { config, instances, journal, locks, nodes } = receiver;
   const asked: { node: Node; instances: InstanceName[] }[] = [];
   for (const node of nodes.values()) {
-    const instances = targets.flatMap((target) => {
+    const asking = targets.flatMap((target) => {
       const environment = config.environments.get(target.environment);
-      return environment?.nodes.includes(node.name) ? [instanceName(target, environment.suffix)] : [];
+      return environment?.nodes.includes(node.name) ? (instances.find(target) ?? []) : [];
     });
-    if (instances.length > 0) asked.push({ node, instances });
+    if (asking.length > 0) asked.push({ node, instances: asking });
   }
   const answers = new Map<Node, ReadonlyMap<string, InstanceStatus> | string>();
-  await allBounded(asked, async ({ node, instances }) => answers.set(node, await ask(node, instances, memory)));
+  await allBounded(asked, async ({ node, instances: names }) => answers.set(node, await ask(node, names, memory)));
   return targets.flatMap((target): TargetState[] => {
     const record = journal.target(target);
     if (record === null) return [];
     const environment = config.environments.get(target.environment);
-    const instance = environment === undefined ? '' : instanceName(target, environment.suffix);
-    const states = (environment?.nodes ?? []).flatMap((name): NodeState[] => {
+    const instance = instances.find(target);
+    const conflict = instances.conflict(target);
+    const states = (instance === null ? [] : (environment?.nodes ?? [])).flatMap((name): NodeState[] => {
       const node = nodes.get(name);
       const answer = node === undefined ? undefined : answers.get(node);
       if (node === undefined || answer === undefined) return [];
       const httpPort = node.facts()?.httpPort ?? nodePlace(node.profile).httpPort;
       if (typeof answer === 'string') return [{ node: name, error: answer, instance: null, httpPort }];
-      return [{ node: name, error: null, instance: answer.get(instance) ?? null, httpPort }];
+      return [{ node: name, error: null, instance: answer.get(instance ?? '') ?? null, httpPort }];
     });
     const release = record.current === null ? null : journal.release(target, record.current);
     const busy = locks.holder(targetName(target));
     const routerPort = environment === undefined ? null : receiver.routes.port(target);
     const maintenance = journal.data.maintenance(target);
-    return [{ target, record, release, maintenance, busy, nodes: states, routerPort, state: judge(record, states) }];
+    const about = { target, record, release, conflict, maintenance, busy, nodes: states, routerPort };
+    return [{ ...about, state: judge(record, states) }];
   });
 }
 
 async function ask(
   node: Node,
-  instances: readonly ReturnType<typeof instanceName>[],
+  instances: readonly InstanceName[],
   memory: boolean,
 ): Promise<ReadonlyMap<string, InstanceStatus> | string> {
   try {

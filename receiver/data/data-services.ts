@@ -1,10 +1,17 @@
 /** What the stories about data work with, and which node has which data. */
-import { type DeployEvent, isDeployEvent, KraftwerkError, type ServiceName } from '../../node-agent/protocol.ts';
+import {
+  type DeployEvent,
+  type InstanceName,
+  isDeployEvent,
+  KraftwerkError,
+  type ServiceName,
+} from '../../node-agent/protocol.ts';
 import { allBounded } from '../bounded.ts';
 import type { EnvironmentConfig } from '../config.ts';
 import type { Deployer } from '../deploy/deploy.ts';
 import { nameNode } from '../deploy/node-names.ts';
 import type { Failpoint } from '../failpoint.ts';
+import type { Instances } from '../instances.ts';
 import type { Journal, ReleaseRecord } from '../journal.ts';
 import type { Node, NodeOrder } from '../nodes/node.ts';
 import type { Routes } from '../router/routes.ts';
@@ -20,13 +27,18 @@ export interface DataServices {
   routes: Routes;
   deployer: Deployer;
   links: PlanLinks;
+  instances: Instances;
   nodes: ReadonlyMap<string, Node>;
   environment(target: Target): EnvironmentConfig;
   templatesOf(node: string): Templates;
   /** What a target is on a node. @throws KraftwerkError `target.empty`, `service.*` */
   describeSite(target: Target, node: Node, chosen?: ReleaseRecord | null): Promise<SiteOnNode>;
-  /** Its services alone, also where it has never come to serve. @throws KraftwerkError `service.*` */
-  describeServices(target: Target, node: Node): ServicesOnNode;
+  /**
+   * Its services alone, also where it has never come to serve.
+   * @param instance another name that it has had on the node
+   * @throws KraftwerkError `name.taken`, `service.*`
+   */
+  describeServices(target: Target, node: Node, instance?: InstanceName): ServicesOnNode;
   nowMs(): number;
   log(event: string, fields: Record<string, unknown>): void;
   failpoint: Failpoint;

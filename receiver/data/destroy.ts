@@ -2,10 +2,9 @@
 // Long because: from the last dump to the journal that forgets, and what becomes of one that was cut off, is one story.
 import { rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { KraftwerkError, type ServiceName } from '../../node-agent/protocol.ts';
+import { type InstanceName, KraftwerkError, type ServiceName, type StatusResult } from '../../node-agent/protocol.ts';
 import type { DestroyRequest, DumpName } from '../../node-agent/protocol-data.ts';
 import { allBounded } from '../bounded.ts';
-import type { EnvironmentConfig } from '../config.ts';
 import { mergeEvents } from '../deploy/merge-events.ts';
 import { addHints, nameNode } from '../deploy/node-names.ts';
 import { planHealthcheck } from '../deploy/plan.ts';
@@ -13,9 +12,9 @@ import { pruneArtifacts } from '../git/artifact.ts';
 import { removeRepository, repositoryExists, repositoryPath } from '../git/repository.ts';
 import type { Operation } from '../journal-data.ts';
 import type { Node } from '../nodes/node.ts';
-import { instanceName, type Target, targetName } from '../target.ts';
+import { type Target, targetName } from '../target.ts';
 import { ALL, type Audience, type DataServices, findPlaces, tellRequest } from './data-services.ts';
-import { makeDump } from './dump.ts';
+import { KEPT, makeDump } from './dump.ts';
 
 export interface DestroyOrder {
   target: Target;
@@ -146,12 +145,31 @@ async function lastDump(services: DataServices, going: Going, audience: Audience
   if (!detail.wasStopped) await stopAll(services, target, audience);
   services.failpoint('destroy.stopped');
   const made = await makeDump(services, { target, reason: 'destroy', choice: { only, exclude: [] } }, audience);
+  if (detail.service === null) await dumpFormer(services, target, made.name, audience);
   services.failpoint('destroy.dumped');
   if (audience.signal.aborted)
     throw new KraftwerkError('destroy.aborted', 'the client went away before anything was destroyed', {
       reason: 'cancelled',
     });
   return made.name;
+}
+
+/** Under names that the target has had before, another suffix gave it, its data is as good: it gets the same last dump. */
+async function dumpFormer(services: DataServices, target: Target, name: DumpName, audience: Audience): Promise<void> {
+  const { instances, journal } = services;
+  const current = instances.find(target);
+  for (const { node, instance } of placesOf(services, target, null).places) {
+    if (instance === current) continue;
+    const asked = { op: 'status', instances: [instance], memory: false } as const;
+    const { instances: found } = (await node.request(asked, { timeoutMs: STOP_LIMIT_MS })) as StatusResult;
+    // A name that it was given and never used: there is nothing.
+    if ((found[0]?.releases.length ?? 0) === 0) continue;
+    const scripts = services.describeServices(target, node, instance).scripts('dump');
+    const release = journal.target(target)?.current ?? null;
+    const about = { target: targetName(target), name, reason: 'destroy', release, before: null } as const;
+    const order = { op: 'dump', instance, ...about, services: scripts, keep: KEPT.destroy, spare: null } as const;
+    if (scripts.length > 0) await tellRequest(node, order, audience);
+  }
 }
 
 /** One that cannot be asked now is no reason to keep it: where the data is, the dump says so. */
@@ -177,14 +195,14 @@ interface Outcome {
 }
 
 async function eachNode(
-  { environment, journal }: DataServices,
+  { instances, journal }: DataServices,
   target: Target,
   nodes: readonly Node[],
-  ask: (node: Node, order: { instance: ReturnType<typeof instanceName>; timeoutMs: number }) => Promise<unknown>,
+  ask: (node: Node, order: { instance: InstanceName; timeoutMs: number }) => Promise<unknown>,
 ): Promise<Outcome[]> {
   const current = journal.target(target)?.current ?? 0;
   const timeoutMs = journal.release(target, current)?.spec.timeoutMs ?? 30_000;
-  const order = { instance: instanceName(target, environment(target).suffix), timeoutMs };
+  const order = { instance: instances.of(target), timeoutMs };
   const outcomes = await allBounded(nodes, (node) => ask(node, order));
   return outcomes.map((outcome, index) => ({
     node: nodes[index] as Node,
@@ -238,11 +256,11 @@ async function takeBack(services: DataServices, going: Going, error: unknown, { 
 async function finish(services: DataServices, going: Going, audience: Audience): Promise<string[]> {
   const { data, journal, routes } = services;
   const { id, target, detail } = going;
-  const { absent, nodes } = nodesOf(services, target, detail.service);
+  const { absent, places } = placesOf(services, target, detail.service);
   for (const name of absent) audience.emit(notConfigured(target, name));
-  await destroyOnAll(services, going, nodes, audience);
+  await destroyOnAll(services, going, places, audience);
   services.failpoint('destroy.nodes');
-  const names = nodes.map(({ name }) => name);
+  const names = [...new Set(places.map(({ node }) => node.name))];
   if (detail.service !== null) {
     for (const { node, service } of journal.data.oldCopies(target))
       if (service === detail.service) journal.data.forgetOldCopy(target, service, node);
@@ -250,16 +268,17 @@ async function finish(services: DataServices, going: Going, audience: Audience):
     journal.data.endOperation(id, null);
     return names;
   }
-  await routes.put(target, null).catch((error: unknown) => {
-    throw addHints(error, [
-      'nothing is left of it on its nodes',
-      goesOn(going, routes.routerOf(target) ?? 'the router'),
-    ]);
-  });
+  if (services.instances.conflict(target) === null)
+    await routes.put(target, null).catch((error: unknown) => {
+      throw addHints(error, [
+        'nothing is left of it on its nodes',
+        goesOn(going, routes.routerOf(target) ?? 'the router'),
+      ]);
+    });
   services.failpoint('destroy.route');
   await forgetRepository(data, target);
   services.failpoint('destroy.repository');
-  journal.forget(target, id);
+  journal.forget(target, absent);
   services.failpoint('destroy.forgotten');
   await pruneArtifacts(data, journal.artifactNeeded, false);
   return names;
@@ -275,24 +294,29 @@ async function forgetRepository(data: string, target: Target): Promise<void> {
 async function destroyOnAll(
   services: DataServices,
   going: Going,
-  nodes: readonly Node[],
+  places: readonly PlaceOnNode[],
   { emit }: Audience,
 ): Promise<void> {
   const { target, detail } = going;
+  const nodes = [...new Set(places.map(({ node }) => node))];
   const merger = mergeEvents(
     nodes.map(({ name }) => name),
     emit,
     services.nowMs,
   );
   const part: DestroyRequest['part'] = detail.service === null ? 'site' : 'service';
-  const outcomes = await eachNode(services, target, nodes, async (node, { instance }) => {
-    const scripts = scriptsFor(services, target, node, detail.service);
-    if (part === 'service' && scripts.length === 0) return;
-    const order = { op: 'destroy', instance, part, services: scripts } as const;
-    await tellRequest(node, order, { emit: (event) => merger.on(node.name, event) });
+  const outcomes = await allBounded(nodes, async (node) => {
+    for (const { instance } of places.filter((place) => place.node === node)) {
+      const scripts = scriptsFor(services, target, { node, instance }, detail.service);
+      if (part === 'service' && scripts.length === 0) continue;
+      const order = { op: 'destroy', instance, part, services: scripts } as const;
+      await tellRequest(node, order, { emit: (event) => merger.on(node.name, event) });
+    }
   });
   merger.flush();
-  const failed = outcomes.filter(({ error }) => error !== null);
+  const failed = outcomes.flatMap((outcome, index) =>
+    outcome.status === 'rejected' ? [{ node: nodes[index] as Node, error: outcome.reason as unknown }] : [],
+  );
   const [first] = failed;
   if (first === undefined) return;
   const name = targetName(target);
@@ -318,11 +342,11 @@ function optionOf(service: ServiceName | null): string {
 function scriptsFor(
   services: DataServices,
   target: Target,
-  node: Node,
+  { node, instance }: PlaceOnNode,
   only: ServiceName | null,
 ): DestroyRequest['services'] {
   if (services.journal.data.services(target).length === 0) return [];
-  const { scripts } = services.describeServices(target, node);
+  const { scripts } = services.describeServices(target, node, instance);
   const left = services.journal.data.oldCopies(target).filter((copy) => copy.node === node.name);
   const here = [...scripts('destroy').map(({ name }) => name), ...left.map(({ service }) => service)];
   return scripts(
@@ -331,51 +355,62 @@ function scriptsFor(
   );
 }
 
+interface PlaceOnNode {
+  node: Node;
+  instance: InstanceName;
+}
+
 /**
- * Those of the environment, and those that have been of it: whose data the journal knows there, or what it has deployed. One
- * where another target has the same name on the node now is not this one's any more.
+ * Those of the environment, and all others where the target holds a name: other nodes and suffixes that it has had. Where the name
+ * is another target's, what is there is not this one's. Of one service: the nodes that have been known to have it.
  */
-function nodesOf(
-  services: DataServices,
+function placesOf(
+  { environment, instances, journal, nodes: configured }: DataServices,
   target: Target,
   service: ServiceName | null,
-): { nodes: Node[]; absent: string[] } {
-  const { environment, journal } = services;
-  const { nodes: own, suffix } = environment(target);
-  const instance = instanceName(target, suffix);
-  const records = journal.data.services(target).filter(({ name }) => service === null || name === service);
-  const copies = journal.data.oldCopies(target).filter((copy) => service === null || copy.service === service);
-  const deployed = service === null ? journal.switchedNodes(target) : [];
-  const taken = new Set(
-    journal.targets().flatMap(({ target: other }) => {
-      if (targetName(other) === targetName(target)) return [];
-      const there = environmentOf(services, other);
-      return there !== null && `${other.project}${there.suffix}` === instance ? there.nodes : [];
-    }),
-  );
-  const links = service === null ? journal.data.linkedNodes(target) : [];
-  const former = [...deployed, ...records.map(({ node }) => node), ...copies.map(({ node }) => node), ...links];
-  const names = [...new Set([...own, ...former.filter((name) => !taken.has(name))])];
+): { places: PlaceOnNode[]; absent: string[] } {
+  const { nodes: own, router } = environment(target);
+  const instance = instances.find(target);
+  const records = journal.data.services(target).filter(({ name }) => name === service);
+  const copies = journal.data.oldCopies(target).filter((copy) => copy.service === service);
+  const concerned = [...own, ...records.map(({ node }) => node), ...copies.map(({ node }) => node)];
+  const wanted = instances.held(target).filter(({ node, name }) => {
+    if (service !== null) return name === instance && concerned.includes(node);
+    // Its route there goes by itself.
+    return node !== router || own.includes(node) || name !== instance;
+  });
+  // In the order of the environment: the first is told first.
+  const rank = ({ node }: { node: string }): number => (own.includes(node) ? own.indexOf(node) : own.length);
+  const sorted = [...wanted].sort((a, b) => rank(a) - rank(b));
   return {
-    nodes: names.flatMap((name) => services.nodes.get(name) ?? []),
-    absent: names.filter((name) => !services.nodes.has(name)),
+    places: sorted.flatMap(({ node: name, name: held }) => {
+      const node = configured.get(name);
+      return node === undefined ? [] : [{ node, instance: held }];
+    }),
+    absent: [...new Set(sorted.map(({ node }) => node).filter((name) => !configured.has(name)))],
   };
 }
 
-/** Null for one that the configuration no longer has. */
-function environmentOf({ environment }: DataServices, target: Target): EnvironmentConfig | null {
-  try {
-    return environment(target);
-  } catch {
-    return null;
-  }
+/**
+ * The way out for a target whose name on a node belongs to another one: the receiver forgets it, and asks no node. The caller holds
+ * its lock.
+ * @returns nodes where it does hold its name: what it has there stays, and so does its claim
+ */
+export async function forgetOnly(services: DataServices, target: Target, by: string): Promise<string[]> {
+  const { data, instances, journal } = services;
+  const left = [...new Set(instances.held(target).map(({ node }) => node))];
+  await forgetRepository(data, target);
+  journal.forget(target, left);
+  await pruneArtifacts(data, journal.artifactNeeded, false);
+  services.log('destroy.forgotten_only', { target: targetName(target), by, left });
+  return left;
 }
 
 function notConfigured(target: Target, node: string): { event: 'warning'; message: string; hint: string } {
   return {
     event: 'warning',
     message: `${node} is not configured any more: what it may have of ${targetName(target)} stays, and is still served there`,
-    hint: `configure ${node} again and destroy it once more, or clean up there`,
+    hint: `configure ${node} again and destroy it once more, or clean up there; until then its name there stays its own`,
   };
 }
 

@@ -3,7 +3,7 @@ import type { ServiceName } from '../../node-agent/protocol.ts';
 import { KraftwerkError } from '../../node-agent/protocol.ts';
 import type { DumpName, DumpReason, DumpSummary, DumpsResult } from '../../node-agent/protocol-data.ts';
 import type { Node } from '../nodes/node.ts';
-import { instanceName, type Target, targetName } from '../target.ts';
+import { type Target, targetName } from '../target.ts';
 import { type Audience, askAll, type Choice, type DataServices, findPlaces, tellRequest } from './data-services.ts';
 
 /** How many are kept of each kind, where the environment's `backups` do not say otherwise. */
@@ -113,14 +113,14 @@ export interface ListedDump {
 
 /** Newest first. @throws KraftwerkError what a node says that cannot be asked */
 export async function listDumps(services: DataServices, target: Target): Promise<ListedDump[]> {
-  const instance = instanceName(target, services.environment(target).suffix);
   const nodes = nodesWithData(services, target);
   const answers = await askAll(
     nodes.map((node) => ({ node })),
-    async ({ node }) => ({
-      node,
-      result: (await node.request({ op: 'dumps', instance }, { timeoutMs: 60_000 })) as DumpsResult,
-    }),
+    async ({ node }) => {
+      const instance = services.instances.of(target, node.name);
+      const order = { op: 'dumps', of: { instance, target: targetName(target) } } as const;
+      return { node, result: (await node.request(order, { timeoutMs: 60_000 })) as DumpsResult };
+    },
   );
   const found = new Map<string, ListedDump>();
   for (const { node, result } of answers) {

@@ -1,5 +1,11 @@
 /** Links between the nodes of an environment: each reaches the services whose data another one has. What is asked of whom, and when. */
-import { type DeployEvent, type InstanceName, KraftwerkError, type ServiceName } from '../../node-agent/protocol.ts';
+import {
+  type DeployEvent,
+  type InstanceName,
+  KraftwerkError,
+  type ServiceName,
+  siteOwner,
+} from '../../node-agent/protocol.ts';
 import type {
   LinkAcceptResult,
   LinkKeyResult,
@@ -12,12 +18,13 @@ import type { EnvironmentConfig } from '../config.ts';
 import type { NodeConfig } from '../config-nodes.ts';
 import type { AgentOf } from '../deploy/fan-out.ts';
 import { shortNames } from '../deploy/node-names.ts';
-import type { ReleaseSpec } from '../deploy/plan.ts';
+import { type ReleaseSpec, sitePaths } from '../deploy/plan.ts';
+import type { Instances } from '../instances.ts';
 import type { Journal } from '../journal.ts';
 import type { AskedService } from '../journal-data.ts';
 import type { Node } from '../nodes/node.ts';
 import { linkFolder } from '../services.ts';
-import { instanceName, type Target } from '../target.ts';
+import type { Target } from '../target.ts';
 import type { Templates } from '../templates.ts';
 import { askAll } from './data-services.ts';
 import { homesOf, placeOn } from './placement.ts';
@@ -27,6 +34,7 @@ export interface LinksOptions {
   journal: Journal;
   nodes: ReadonlyMap<string, Node>;
   configured: ReadonlyMap<string, NodeConfig>;
+  instances: Instances;
   environment(target: Target): EnvironmentConfig;
   templatesOf(node: string): Templates;
   nowMs(): number;
@@ -68,11 +76,11 @@ export function createLinks(options: LinksOptions): PlanLinks {
     spec: Pick<ReleaseSpec, 'services' | 'environ'>,
   ): Pick<LinksOrder, 'all' | 'written'> {
     const records = journal.data.services(target);
-    const { nodes: names, suffix } = environment(target);
+    const { nodes: names } = environment(target);
     const homes = homesOf(records, spec.services, names);
     // Who gives a variable is decided by the order in which a release asks for its services.
     const others = records.filter(({ name }) => !spec.services.some((service) => service.name === name));
-    const instance = instanceName(target, suffix);
+    const instance = options.instances.of(target);
     const written = new Map<Node, WrittenVariables>();
     const all = names.flatMap((name): Linked[] => {
       const node = nodes.get(name);
@@ -111,14 +119,14 @@ interface LinksOrder {
 
 /** @throws KraftwerkError `service.link`, with the name of the node */
 async function makeLinks(
-  { configured, environment, journal, nodes, nowMs, templatesOf }: LinksOptions,
+  { configured, environment, instances, journal, nodes, nowMs, templatesOf }: LinksOptions,
   { target, all, before, written: asked }: LinksOrder,
   agents: AgentOf,
   emit: (event: DeployEvent) => void,
 ): Promise<void> {
   const begin = nowMs();
-  const { nodes: names, suffix } = environment(target);
-  const instance = instanceName(target, suffix);
+  const { nodes: names } = environment(target);
+  const instance = instances.of(target);
   const members = names.flatMap((name) => nodes.get(name) ?? []).map((node) => ({ node }));
   const limit = { timeoutMs: LIMIT_MS };
   const linkedOn = (node: Node): Linked[] => all.filter((one) => one.node === node);
@@ -150,6 +158,8 @@ async function makeLinks(
   });
 
   const made: { node: Node; services: readonly ServiceName[] }[] = [];
+  const { site } = sitePaths('/', instance);
+  const user = siteOwner({ profile: 'system' }, instance)?.user;
   const users = members.filter(({ node }) => linkedOn(node).length > 0);
   await askAll(users, async ({ node }) => {
     const links = linkedOn(node).map(({ home, service }) => {
@@ -157,7 +167,7 @@ async function makeLinks(
       const { hostKeys, port } = accepted.get(home) ?? { hostKeys: [], port: null };
       const render = (file: string, more: object): string =>
         templatesOf(node.name).render('text', `node/${file}`, {
-          ...{ instance, service: service.name, to: home.name, user: `web-${instance}`, site: `/web/${instance}` },
+          ...{ instance, service: service.name, to: home.name, user, site },
           ...more,
         });
       return describeLink(service, home, values, hostKeys, instance, render, addressOf(configured, home, port));
@@ -171,7 +181,8 @@ async function makeLinks(
     })) as LinkResult;
     made.push({ node, services: result.made });
   });
-  const left = before.filter((name) => !names.includes(name) && nodes.has(name));
+  // Where the name is another target's by now, the links of that name are its.
+  const left = before.filter((name) => !names.includes(name) && nodes.has(name) && instances.owns(target, name));
   note([...touched, ...left]);
   // A load has its visitors wait, and one that has left may be lost: the next deploy asks it.
   if (asked === null) note([...touched, ...(await forgetOthers(left))]);

@@ -292,7 +292,7 @@ function backUp(services: DataServices, { target, choice, dump }: LoadOrder, aud
 
 async function step(
   services: DataServices,
-  { dump }: { target: Target; dump: DumpName | null },
+  { target, dump }: { target: Target; dump: DumpName | null },
   sites: readonly SiteAt[],
   name: 'check' | 'new' | 'swap' | 'back' | 'done',
   { emit, signal }: Audience,
@@ -302,6 +302,7 @@ async function step(
     const order = {
       op: 'load',
       instance: site.instance,
+      target: targetName(target),
       step: name,
       dump: name === 'check' || name === 'new' ? dump : null,
       services: site.scripts('load', names),

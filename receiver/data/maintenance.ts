@@ -1,7 +1,7 @@
 /** Puts a target in maintenance on all of its nodes, and out of it: visitors see the admin's page. */
 import type { AgentOf } from '../deploy/fan-out.ts';
 import type { Node } from '../nodes/node.ts';
-import { instanceName, type Target, targetName } from '../target.ts';
+import { type Target, targetName } from '../target.ts';
 import { askAll, type DataServices } from './data-services.ts';
 
 const LIMIT_MS = 60_000;
@@ -57,7 +57,7 @@ export function createKeepInMaintenance(later: () => DataServices): KeepInMainte
   return async (target, agents) => {
     const services = later();
     if (services.journal.data.maintenance(target) === null) return null;
-    const instance = instanceName(target, services.environment(target).suffix);
+    const instance = services.instances.of(target);
     await askAll(allNodes(services, target), ({ node }) => {
       const order = { op: 'maintenance', instance, page: renderPage(services, target, node), siteFile: null } as const;
       return agents(node).request(order, { timeoutMs: LIMIT_MS });

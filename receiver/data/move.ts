@@ -3,7 +3,7 @@
  * serves from there, the data on the old node is the live one and is not touched; afterwards it stays until somebody says that it may go.
  */
 // Long because: a move, and what becomes of one that was cut off, are one story.
-import { KraftwerkError, type ServiceName, type StatusResult } from '../../node-agent/protocol.ts';
+import { type InstanceName, KraftwerkError, type ServiceName, type StatusResult } from '../../node-agent/protocol.ts';
 import type { DumpName, HealthResult } from '../../node-agent/protocol-data.ts';
 import type { DeployOrder } from '../deploy/deploy.ts';
 import { addHints } from '../deploy/node-names.ts';
@@ -12,7 +12,7 @@ import { toRequest } from '../deploy/render.ts';
 import type { ReleaseRecord } from '../journal.ts';
 import type { Operation, ServiceRecord } from '../journal-data.ts';
 import type { Node } from '../nodes/node.ts';
-import { instanceName, type Target, targetName } from '../target.ts';
+import { type Target, targetName } from '../target.ts';
 import { type Audience, askAll, type DataServices, tellRequest } from './data-services.ts';
 import { findDump, makeDump } from './dump.ts';
 import { leaveMaintenance, putInMaintenance } from './maintenance.ts';
@@ -221,11 +221,10 @@ function nodeOf({ nodes }: DataServices, name: string): Node {
 /** The service as it is on the node that is to have its data. */
 function renderThere(services: DataServices, target: Target, service: ServiceName, node: Node): RenderedService {
   const record = findRecord(services, target, service);
-  const { suffix } = services.environment(target);
   const current = services.journal.target(target)?.current ?? 0;
   const spec = services.journal.release(target, current)?.spec ?? { environ: {} };
   const [rendered] = renderServices(services.templatesOf(node.name), node.profile, {
-    ...{ target, instance: instanceName(target, suffix), services: [record], spec },
+    ...{ target, instance: services.instances.of(target, node.name), services: [record], spec },
   });
   if (rendered === undefined) throw new TypeError(`${service} was not rendered`);
   return rendered;
@@ -240,14 +239,14 @@ async function setUp(services: DataServices, { target, detail }: Going, audience
 
 interface ServingNode {
   node: Node;
-  instance: ReturnType<typeof instanceName>;
+  instance: InstanceName;
   timeoutMs: number;
 }
 
 /** Where the target serves: on the environment's nodes, as far as they have it, and on the old one that may have left it. */
 async function servingNodes(services: DataServices, target: Target, { from }: MoveDetail): Promise<ServingNode[]> {
   const { journal } = services;
-  const instance = instanceName(target, services.environment(target).suffix);
+  const instance = services.instances.of(target, from);
   const timeoutMs = journal.release(target, journal.target(target)?.current ?? 0)?.spec.timeoutMs ?? 30_000;
   const nodes = [...new Set([...services.deployer.nodesOf(target), nodeOf(services, from)])];
   const found = await askAll(
@@ -314,6 +313,7 @@ async function loadStep(
   const order = {
     op: 'load',
     instance,
+    target: targetName(target),
     step,
     dump: step === 'check' || step === 'new' ? dump : null,
     services: [{ name: service, script: scripts.load ?? '', environment }],

@@ -18,7 +18,7 @@ export async function proveDump(
   if (held.some((name) => !names.includes(name))) return;
   await askAll(dump.parts, async ({ node }) => {
     const { instance } = services.describeServices(target, node);
-    await node.request({ op: 'prove', instance, name: dump.name }, { timeoutMs: 60_000 });
+    await node.request({ op: 'prove', instance, target: targetName(target), name: dump.name }, { timeoutMs: 60_000 });
   });
   services.log('dump.proven', { target: targetName(target), name: dump.name });
 }

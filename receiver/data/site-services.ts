@@ -9,12 +9,13 @@ import {
 import type { ServiceScript, WrittenVariables } from '../../node-agent/protocol-data.ts';
 import type { EnvironmentConfig } from '../config.ts';
 import { renderRelease, type SiteRouter } from '../deploy/render.ts';
+import type { Instances } from '../instances.ts';
 import type { Journal, ReleaseRecord } from '../journal.ts';
 import type { ServiceRecord } from '../journal-data.ts';
 import type { Node } from '../nodes/node.ts';
 import type { Routes } from '../router/routes.ts';
 import { readService, type ScriptName } from '../services.ts';
-import { instanceName, type Target, targetName } from '../target.ts';
+import { type Target, targetName } from '../target.ts';
 import type { Templates } from '../templates.ts';
 import { homesOf, placeOn } from './placement.ts';
 import { type RenderedService, renderServices } from './render-services.ts';
@@ -22,6 +23,7 @@ import { type RenderedService, renderServices } from './render-services.ts';
 export interface SiteServicesOptions {
   journal: Journal;
   routes: Pick<Routes, 'reach'>;
+  instances: Pick<Instances, 'of'>;
   environment(target: Target): EnvironmentConfig;
   /** A node's own. */
   templatesOf(node: string): Templates;
@@ -50,14 +52,17 @@ export interface SiteOnNode extends ServicesOnNode {
   siteFile: string;
 }
 
-/** @throws KraftwerkError `service.*`, `template.*` */
+/**
+ * @param instance another name that it has had on the node
+ * @throws KraftwerkError `name.taken`, `service.*`, `template.*`
+ */
 export function describeServices(
-  options: Pick<SiteServicesOptions, 'journal' | 'environment' | 'templatesOf'>,
+  options: Pick<SiteServicesOptions, 'journal' | 'instances' | 'templatesOf'>,
   target: Target,
   node: Node,
+  instance: InstanceName = options.instances.of(target, node.name),
 ): ServicesOnNode & { rendered: readonly RenderedService[] } {
   const { journal } = options;
-  const instance = instanceName(target, options.environment(target).suffix);
   const templates = options.templatesOf(node.name);
   // One that a rootless node cannot have was asked for in a push that failed: it has nothing there.
   const possible = ({ name }: ServiceRecord): boolean =>

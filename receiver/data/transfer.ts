@@ -11,7 +11,7 @@ import {
   type Frame,
 } from '../../node-agent/protocol-data.ts';
 import type { Node } from '../nodes/node.ts';
-import { instanceName, type Target, targetName } from '../target.ts';
+import { type Target, targetName } from '../target.ts';
 import { formatAmount } from './amounts.ts';
 import { type Audience, DATA_LIMIT_MS, type DataServices, tellRequest } from './data-services.ts';
 import { KEPT, type ListedDump } from './dump.ts';
@@ -21,17 +21,17 @@ const HEARTBEAT_MS = 5_000;
 
 /** The archive of a dump as it comes; it ends with an error where the agent's request does. */
 export function openExport(
-  services: Pick<DataServices, 'environment'>,
+  services: Pick<DataServices, 'instances'>,
   target: Target,
   node: Node,
   name: DumpName,
   signal: AbortSignal,
 ): { archive: Readable; done: Promise<ExportResult> } {
   const archive = new PassThrough({ highWaterMark: 1024 * 1024 });
-  const instance = instanceName(target, services.environment(target).suffix);
+  const instance = services.instances.of(target, node.name);
   const done = node
     .request(
-      { op: 'export', instance, name },
+      { op: 'export', instance, target: targetName(target), name },
       {
         timeoutMs: DATA_LIMIT_MS,
         signal,
@@ -120,7 +120,7 @@ export async function bringDump(
       target: targetName(to.target),
       name: to.name,
       reason: to.reason,
-      from: { instance: source, name: from.dump.name },
+      from: { instance: source, target: targetName(from.target), name: from.dump.name },
       keep: KEPT[to.reason],
     } as const;
     return (await tellRequest(to.node, order, audience)) as DumpSummary;

@@ -9,11 +9,12 @@ import type { Failpoint } from '../failpoint.ts';
 import { type Artifact, artifactExists, packArtifact, pruneArtifacts } from '../git/artifact.ts';
 import type { RefMove } from '../git/ref-transaction.ts';
 import { openRepository } from '../git/repository.ts';
+import type { Instances } from '../instances.ts';
 import type { DeployKind, DeployRecord, Journal, Switches } from '../journal.ts';
 import type { Node } from '../nodes/node.ts';
 import type { Routes } from '../router/routes.ts';
 import { readService } from '../services.ts';
-import { instanceName, type Target, targetName } from '../target.ts';
+import { type Target, targetName } from '../target.ts';
 import type { Templates } from '../templates.ts';
 import { type DomainClaims, nodesWithDomain } from './domains.ts';
 import {
@@ -68,6 +69,7 @@ export interface DeployerOptions {
   templatesOf(node: string): Templates;
   nodesOf(environment: EnvironmentConfig): readonly Node[];
   routes: Routes;
+  instances: Instances;
   environment(target: Target): EnvironmentConfig;
   claims: DomainClaims;
   nowMs(): number;
@@ -96,8 +98,7 @@ export function createDeployer(options: DeployerOptions) {
   const reserved = new Map<string, Sessions>();
 
   function siteOf(target: Target): Site {
-    const environment = options.environment(target);
-    return { instance: instanceName(target, environment.suffix), nodes: options.nodesOf(environment) };
+    return { instance: options.instances.of(target), nodes: options.nodesOf(options.environment(target)) };
   }
 
   /** Has an agent on each node start and take the site's lock; the next deploy of the target finds them ready. */
@@ -159,7 +160,8 @@ export function createDeployer(options: DeployerOptions) {
     placeAnew(order);
     const misplaced = checkServices(order);
     const sessions = await reach(target, site);
-    const claim = claims.take(target, spec, nodesWithDomain(options.environment(target)));
+    const domains = nodesWithDomain(options.environment(target));
+    const claim = claims.take(target, spec, domains, kind === 'restart');
     const record = createRecorder(onEvent);
     for (const warning of misplaced) record.emit({ event: 'warning', ...warning });
     let id: number | null = null;
@@ -307,8 +309,9 @@ export function createDeployer(options: DeployerOptions) {
     }
   }
 
-  function settle(deploy: DeployRecord): Promise<Settled> {
-    return settleDeploy({ data, journal, routes }, deploy, siteOf(deploy.target));
+  // Rejects, and does not throw: one whose name is another's waits, and keeps no other from being settled.
+  async function settle(deploy: DeployRecord): Promise<Settled> {
+    return await settleDeploy({ data, journal, routes }, deploy, siteOf(deploy.target));
   }
 
   /** After the pusher has been told: the old process finishes its requests, old releases go. */

@@ -1,7 +1,8 @@
 /** A domain belongs to one target per node: first come keeps it. nginx itself would take both and serve the first file. */
-import { KraftwerkError } from '../../node-agent/protocol.ts';
 import type { EnvironmentConfig } from '../config.ts';
+import { TakenError } from '../taken.ts';
 import { type Target, targetName } from '../target.ts';
+import type { OwnNames } from './own-names.ts';
 import type { ReleaseSpec } from './plan.ts';
 
 interface Claim {
@@ -12,19 +13,25 @@ interface Claim {
 
 export type DomainClaims = ReturnType<typeof createDomainClaims>;
 
-/** @param serving what the journal says serves now, with the nodes it serves on */
-export function createDomainClaims(serving: () => readonly Claim[]) {
+/**
+ * @param serving what the journal says serves now, with the nodes it serves on
+ * @param ownNames of the machines themselves
+ */
+export function createDomainClaims(serving: () => readonly Claim[], ownNames: OwnNames) {
   const underWay = new Set<Claim>();
   return {
     /**
      * Claims a release's names until its deploy has ended; from then on the journal speaks for it.
-     * @throws KraftwerkError `domain.taken`
+     * @param serves it serves already and is only started anew: then the names are what they were
+     * @throws TakenError `domain.taken`; KraftwerkError `domain.own`, `domain.invalid`
      */
     take(
       target: Target,
       spec: Pick<ReleaseSpec, 'domains' | 'aliases'>,
       nodes: readonly string[],
+      serves = false,
     ): { release(): void } {
+      if (!serves) ownNames.refuse(spec);
       const claim: Claim = { target, names: [...spec.domains, ...spec.aliases], nodes };
       const owner = findOwner(claim, [...serving(), ...underWay]);
       if (owner !== null) throw taken(owner.name, owner.claim.target, target);
@@ -50,16 +57,17 @@ export function nodesWithDomain({ nodes, router }: Pick<EnvironmentConfig, 'node
   return router === null ? [...nodes] : [...nodes, router];
 }
 
-function taken(domain: string, owner: Target, target: Target): KraftwerkError {
-  return new KraftwerkError('domain.taken', `the domain ${domain} belongs to ${targetName(owner)}`, {
-    step: 'Config',
+function taken(domain: string, owner: Target, target: Target): TakenError {
+  return new TakenError({
+    code: 'domain.taken',
+    what: `the domain ${domain} belongs to`,
+    owner,
+    reason: `${domain} belongs to`,
     hint: [
       'give this one another in kraftwerk.yaml:',
       'environments:',
       `  ${target.environment}:`,
       `    domain: ${target.environment}.${domain}`,
     ],
-    exit: 'config',
-    reason: `${domain} belongs to ${targetName(owner)}`,
   });
 }

@@ -129,8 +129,7 @@ export function renderRelease(
     services: services.filter(({ place }) => place === 'here').map(toRequest),
     linked: services.flatMap(({ name, place, written }) => (place === 'linked' ? [{ name, written }] : [])),
     environment,
-    // A home that tools may write to.
-    buildEnvironment: common.owner === null ? base : { ...base, HOME: `${paths.site}/.cache` },
+    buildEnvironment: base,
     startLabel: `gunicorn ${spec.wsgi.replace(/:application$/, '')} x${workers}${spec.threads > 1 ? `, ${spec.threads} threads` : ''}`,
   };
 }

@@ -1,7 +1,9 @@
 /** Runs a deploy and tells it to whoever asked, line by line: pushes and commands alike. What was said is kept. */
 import { randomBytes } from 'node:crypto';
 import { type ExitName, KraftwerkError } from '../../node-agent/protocol.ts';
+import { type Identity, seesTarget } from '../access.ts';
 import type { DeployKind, Journal } from '../journal.ts';
+import { nameOwner } from '../taken.ts';
 import { type Target, targetName } from '../target.ts';
 import { formatError, formatEvent, labelled } from '../transcript.ts';
 import type { Deployer, DeployOrder, DeployOutcome } from './deploy.ts';
@@ -16,6 +18,8 @@ export interface TellServices {
 
 export interface Audience {
   target: Target;
+  /** Whose key decides which other targets are named to it. */
+  identity: Identity;
   /** The client is gone. */
   signal: AbortSignal;
   say(line: string): void;
@@ -41,7 +45,7 @@ const STARTED: readonly string[] = ['Start', 'Health', 'Settle', 'Switch'];
 
 /** @param prepare gives the order, or says in a few words why there is none; what it throws is told like any failure */
 export async function tellDeploy(
-  { target, signal, say }: Audience,
+  { target, identity, signal, say }: Audience,
   { journal, deployer, log }: TellServices,
   prepare: (sayLines: SayLines) => Promise<DeployOrder | string>,
 ): Promise<Told> {
@@ -70,12 +74,15 @@ export async function tellDeploy(
     return { rejected: null, exit: 'ok', outcome };
   } catch (error) {
     const known = error instanceof KraftwerkError ? error : reportBug(error, log);
-    sayLines(formatError(known));
+    // What is kept is read with other keys, too: an owner is named in what is said alone.
+    const told = nameOwner(known, seesTarget(identity)) as KraftwerkError;
+    lines.push(...formatError(known));
+    for (const line of formatError(told)) say(line);
     const current = before?.current ?? null;
     sayLines(whatServes(target, current, before?.stopped ?? false, release, known.step));
     const still = current === null ? '' : `; v${current} still live`;
     return {
-      rejected: `${known.reason ?? known.step?.toLowerCase() ?? 'not deployed'}${still}`,
+      rejected: `${told.reason ?? told.step?.toLowerCase() ?? 'not deployed'}${still}`,
       exit: known.exit,
       outcome: null,
     };

@@ -2,6 +2,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { KraftwerkError } from '../../node-agent/protocol.ts';
+import { HARMLESS_GIT } from './harmless-git.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -24,18 +25,23 @@ export interface UserGitResult {
 /** git in a work tree, with its messages in English. @throws KraftwerkError `git.missing`, `git.failed` */
 export function runUserGit(args: readonly string[], { cwd, env }: { cwd: string; env: Env }): Promise<UserGitResult> {
   return new Promise((resolve, reject) => {
-    execFile('git', args, { cwd, env: { ...env, LC_ALL: 'C' }, timeout: GIT_LIMIT_MS }, (error, stdout, stderr) => {
-      if (error === null) return resolve({ code: 0, stdout, stderr });
-      if (typeof error.code === 'number') return resolve({ code: error.code, stdout, stderr });
-      const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-      reject(
-        new KraftwerkError(
-          missing ? 'git.missing' : 'git.failed',
-          missing ? 'git is not installed' : `git ${args[0] ?? ''} did not end within ${GIT_LIMIT_MS / 1000} s`,
-          { cause: error, ...(missing && { hint: 'apt-get install git' }) },
-        ),
-      );
-    });
+    execFile(
+      'git',
+      [...HARMLESS_GIT, ...args],
+      { cwd, env: { ...env, LC_ALL: 'C' }, timeout: GIT_LIMIT_MS },
+      (error, stdout, stderr) => {
+        if (error === null) return resolve({ code: 0, stdout, stderr });
+        if (typeof error.code === 'number') return resolve({ code: error.code, stdout, stderr });
+        const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+        reject(
+          new KraftwerkError(
+            missing ? 'git.missing' : 'git.failed',
+            missing ? 'git is not installed' : `git ${args[0] ?? ''} did not end within ${GIT_LIMIT_MS / 1000} s`,
+            { cause: error, ...(missing && { hint: 'apt-get install git' }) },
+          ),
+        );
+      },
+    );
   });
 }
 

@@ -6,8 +6,9 @@ import type { NodeConfig } from '../config-nodes.ts';
 import { nameNode } from '../deploy/node-names.ts';
 import type { ReleaseSpec } from '../deploy/plan.ts';
 import type { SiteRouter } from '../deploy/render.ts';
+import type { Instances } from '../instances.ts';
 import type { Node } from '../nodes/node.ts';
-import { instanceName, type Target } from '../target.ts';
+import type { Target } from '../target.ts';
 import type { Templates } from '../templates.ts';
 import { type Place, serverOf, trustedBy } from './addresses.ts';
 import { renderRoute } from './render-route.ts';
@@ -18,6 +19,7 @@ export interface RoutesOptions {
   nodes: ReadonlyMap<string, Node>;
   configured: ReadonlyMap<string, NodeConfig>;
   environment(target: Target): EnvironmentConfig;
+  instances: Instances;
   templatesOf(node: string): Templates;
   /** The address of a host's name. */
   resolve(host: string): Promise<string>;
@@ -41,9 +43,7 @@ export function createRoutes(options: RoutesOptions) {
     return name === null ? null : (nodes.get(name) ?? null);
   }
 
-  function instanceOf(target: Target): InstanceName {
-    return instanceName(target, environment(target).suffix);
-  }
+  const instanceOf = (target: Target): InstanceName => options.instances.of(target);
 
   async function placeOf(node: Node, asRouter: boolean): Promise<Place> {
     const config = configured.get(node.name);
@@ -103,7 +103,10 @@ export function createRoutes(options: RoutesOptions) {
 
     /** What a node that has just said hello has too much, too little or otherwise than `wanted`. */
     async compare(router: Node, facts: HelloResult, wanted: readonly WantedRoute[]): Promise<RouteDifference[]> {
-      const mine = wanted.filter(({ target }) => routerOf(target) === router);
+      // A site whose name there is another's has none there.
+      const mine = wanted.filter(
+        ({ target }) => routerOf(target) === router && options.instances.conflict(target) === null,
+      );
       const found = await Promise.all(
         mine.map(async ({ target, spec }): Promise<RouteDifference[]> => {
           const instance = instanceOf(target);

@@ -12,11 +12,10 @@ own_unit() {
 start_own() {
   local wanted state
   wanted=$(sha256sum "$unit_file" "$STATE_DIR/environment")
-  state=$(systemctl show --property=ActiveState,NeedDaemonReload "$unit")
-  if [[ $state == *ActiveState=active* && $wanted == "$(cat "$STATE_DIR/started" 2>/dev/null)" ]]; then return; fi
-  [[ $state != *NeedDaemonReload=yes* ]] || systemctl daemon-reload
-  # --no-reload: it is not needed for a link, and takes longer than all the rest.
-  systemctl --quiet --no-reload enable "$unit"
+  state=$(systemctl show --value --property=ActiveState "$unit")
+  if [[ $state == active && $wanted == "$(cat "$STATE_DIR/started" 2>/dev/null)" ]]; then return; fi
+  # Also has systemd read all units anew. Not with --no-reload: from 257 on a unit whose link it does not know is "changed on disk".
+  systemctl --quiet enable "$unit"
   restart_own restart
   put "$STATE_DIR/started" 0600 <<<"$wanted"
 }
@@ -35,7 +34,7 @@ restart_own() {
 # NAME
 remove_own() {
   local unit=kraftwerk-$1@$instance.service
-  systemctl --quiet --no-reload disable "$unit" 2>/dev/null || true
+  systemctl --quiet disable "$unit" 2>/dev/null || true
   systemctl stop "$unit" 2>/dev/null || true
   systemctl reset-failed "$unit" 2>/dev/null || true
   rm -rf --one-file-system "/run/kraftwerk-$1/$instance"

@@ -172,14 +172,16 @@ export function createDumpNode() {
         keep?: number;
         spare?: string;
         reason?: DumpReason;
+        target?: string;
       } & Asking = {},
     ) {
-      const { services = BOTH, instance = 'blog', keep = 10, spare = null, reason = 'asked', ...asking } = more;
+      const { services = BOTH, instance = 'blog', keep = 10, spare = null, reason = 'asked' } = more;
+      const { target = `${instance}/live`, ...asking } = more;
       return ask(
         {
           op: 'dump',
           instance: instance as InstanceName,
-          target: `${instance}/live`,
+          target,
           name: name as DumpName,
           reason,
           release: 3,
@@ -194,13 +196,14 @@ export function createDumpNode() {
     load(
       step: 'check' | 'new' | 'swap' | 'back' | 'done',
       name: string | null,
-      more: { services?: string[]; instance?: string } & Asking = {},
+      more: { services?: string[]; instance?: string; target?: string } & Asking = {},
     ) {
-      const { services = BOTH, instance = 'blog', ...asking } = more;
+      const { services = BOTH, instance = 'blog', target = `${instance}/live`, ...asking } = more;
       return ask(
         {
           op: 'load',
           instance: instance as InstanceName,
+          target,
           step,
           dump: step === 'check' || step === 'new' ? (name as DumpName) : null,
           services: scripts('load', services, instance),
@@ -209,8 +212,9 @@ export function createDumpNode() {
         asking,
       );
     },
-    list(instance: string | null = 'blog') {
-      return ask({ op: 'dumps', instance: instance as InstanceName }) as Promise<DumpsResult>;
+    list(instance: string | null = 'blog', target = `${instance}/live`) {
+      const of = instance === null ? null : { instance: instance as InstanceName, target };
+      return ask({ op: 'dumps', of }) as Promise<DumpsResult>;
     },
     /** What is to fail, which does not fail until it is given back. */
     takeFailpoint(): string {
@@ -222,6 +226,7 @@ export function createDumpNode() {
       return ask({
         op: 'drop-dumps',
         instance: instance as InstanceName,
+        target: `${instance}/live`,
         names: names as DumpName[],
         destroyed: false,
       });
@@ -231,16 +236,17 @@ export function createDumpNode() {
       const { stdout } = spawnSync('pgrep', ['-a', '-f', `${root}/run/kraftwerk/`], { encoding: 'utf8' });
       return stdout.split('\n').filter((line) => line !== '');
     },
-    drop(names: string[], destroyed = false) {
-      return ask({ op: 'drop-dumps', instance: 'blog' as InstanceName, names: names as DumpName[], destroyed });
+    drop(names: string[], destroyed = false, target = 'blog/live') {
+      const order = { op: 'drop-dumps', instance: 'blog' as InstanceName, names: names as DumpName[] } as const;
+      return ask({ ...order, target, destroyed });
     },
-    prove(name: string) {
-      return ask({ op: 'prove', instance: 'blog' as InstanceName, name: name as DumpName });
+    prove(name: string, target = 'blog/live') {
+      return ask({ op: 'prove', instance: 'blog' as InstanceName, target, name: name as DumpName });
     },
-    async export(name: string, onPiece?: (bytes: number) => Promise<void>): Promise<Buffer> {
+    async export(name: string, onPiece?: (bytes: number) => Promise<void>, target = 'blog/live'): Promise<Buffer> {
       const pieces: Buffer[] = [];
       await ask(
-        { op: 'export', instance: 'blog' as InstanceName, name: name as DumpName },
+        { op: 'export', instance: 'blog' as InstanceName, target, name: name as DumpName },
         {
           onEvent: (event) => {
             if (event.event !== 'data') return;
@@ -253,7 +259,7 @@ export function createDumpNode() {
     },
     import(
       name: string,
-      from: { archive: Uint8Array; end?: boolean } | { instance: string; name: string },
+      from: { archive: Uint8Array; end?: boolean } | { instance: string; name: string; target?: string },
       more: { instance?: string; keep?: number } & Asking = {},
     ) {
       const { instance = 'other', keep = 10, ...asking } = more;
@@ -264,7 +270,14 @@ export function createDumpNode() {
           target: `${instance}/live`,
           name: name as DumpName,
           reason: 'upload',
-          from: 'archive' in from ? null : { instance: from.instance as InstanceName, name: from.name as DumpName },
+          from:
+            'archive' in from
+              ? null
+              : {
+                  instance: from.instance as InstanceName,
+                  target: from.target ?? `${from.instance}/live`,
+                  name: from.name as DumpName,
+                },
           keep,
         },
         { ...asking, ...('archive' in from && { frames: framesOf(from.archive, from.end ?? true) }) },

@@ -1,6 +1,7 @@
 /** Actor: the data that a site has in each service, how to tell whether it is the same, and how another would get at it. */
 // Long because: one table, an entry for each service.
 import type { Options } from '../../receiver/service-schema.ts';
+import { POSTGRES } from './box.ts';
 
 export interface Attack {
   what: string;
@@ -222,7 +223,7 @@ SQL`,
       },
       {
         what: "the server's folder",
-        script: 'ls /var/lib/postgresql/15/main',
+        script: `ls /var/lib/postgresql/${POSTGRES}/main`,
         denied: /Permission denied/,
         nobody: true,
       },

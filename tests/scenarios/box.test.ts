@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Box, boxesAvailable, makeImage, startBox, useBoxes } from '../actors/box.ts';
+import { type Box, boxesAvailable, makeImage, SUITE, startBox, useBoxes } from '../actors/box.ts';
 import { waitFor } from '../actors/processes.ts';
 import { outcome } from '../actors/ssh.ts';
 import { thorough } from '../actors/thorough.ts';
@@ -43,7 +43,7 @@ describe.skipIf(boxesAvailable() !== null)('a box', () => {
     expect(await box.run(['systemctl', 'is-system-running', '--wait'])).toBe('running\n');
     expect(await box.run(['hostname'])).toBe(`${box.name}\n`);
     expect(await box.run(['cat', '/proc/1/comm'])).toBe('systemd\n');
-    expect(await box.run(['cat', '/etc/os-release'])).toContain('VERSION_CODENAME=bookworm');
+    expect(await box.run(['cat', '/etc/os-release'])).toContain(`VERSION_CODENAME=${SUITE}\n`);
     expect(Number((await box.run(['df', '--output=size', '/'])).split('\n')[1])).toBeLessThan(1 << 20);
     for (const program of ['python3', 'curl', 'sudo', 'nginx', 'runsv', 'ip'])
       expect(await box.ssh(['which', program]), program).toMatchObject({ code: 1 });

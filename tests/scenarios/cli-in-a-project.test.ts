@@ -11,6 +11,7 @@ import {
   realpathSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -193,8 +194,8 @@ describe('a command of the receiver', () => {
     addRemotes();
     writeFileSync(path.join(folder, 'other ssh'), '#!/bin/sh\necho other "$1"\n', { mode: 0o755 });
     const command = `'${folder}/other ssh' -v`;
-    git('config', 'core.sshCommand', command);
-    expect(kraftwerk(['whoami']).stdout).toBe('other -v\n');
+    const own = { env: { GIT_CONFIG_COUNT: '1', GIT_CONFIG_KEY_0: 'core.sshCommand', GIT_CONFIG_VALUE_0: command } };
+    expect(kraftwerk(['whoami'], own).stdout).toBe('other -v\n');
     expect(kraftwerk(['whoami'], { env: { GIT_SSH_COMMAND: 'ssh -i $(touch x)' } })).toMatchObject({
       status: 3,
       stderr: expect.stringMatching(/^error: \$GIT_SSH_COMMAND: only a shell could run "ssh -i \$\(touch x\)"\nhint: /),
@@ -202,6 +203,62 @@ describe('a command of the receiver', () => {
     expect(kraftwerk(['whoami'], { env: { GIT_SSH_COMMAND: 'no-such-ssh' } })).toMatchObject({
       status: 1,
       stderr: 'error: cannot start no-such-ssh: it is not installed\nhint: apt-get install openssh-client\n',
+    });
+  });
+
+  test('runs nothing that a repository names: its own core.sshCommand is told, and not used', () => {
+    addRemotes();
+    const proof = path.join(folder, 'proof');
+    const hostile = `touch ${proof}`;
+    for (const [key, value] of [
+      ...[
+        ['core.sshCommand', hostile],
+        ['core.fsmonitor', hostile],
+        ['core.pager', hostile],
+        ['pager.config', hostile],
+      ],
+      ...[
+        ['alias.remote', `!${hostile}`],
+        ['alias.config', `!${hostile}`],
+        ['core.hooksPath', folder],
+        ['core.editor', hostile],
+      ],
+    ])
+      git('config', key as string, value as string);
+    for (const words of [['whoami'], ['logs', '-r', 'live'], ['remote'], ['remote', 'add', 'new', 'paas'], ['check']])
+      expect([words, kraftwerk(words).stderr.includes('own core.sshCommand is not used')]).toEqual([
+        words,
+        !['remote', 'check'].includes(words[0] ?? ''),
+      ]);
+    expect(kraftwerk(['whoami', '-r', 'live']).stderr).toBe(
+      "warning: this repository's own core.sshCommand is not used: it may have come with the repository\n" +
+        `hint: if it is yours: export GIT_SSH_COMMAND='${hostile}'\nssh says\n`,
+    );
+    expect(existsSync(proof)).toBe(false);
+  });
+
+  test('check reads plain files alone: no link leads it out of the project, no pipe holds it up', () => {
+    writeFileSync(path.join(folder, 'secret.py'), 'application = 1\n');
+    writeFileSync(path.join(project, 'kraftwerk.yaml'), 'wsgi: app\nsrc: .\n');
+    for (const target of [path.join(folder, 'secret.py'), '/dev/zero']) {
+      symlinkSync(target, path.join(project, 'app.py'));
+      const said = kraftwerk(['check']);
+      expect([target, said.status]).toEqual([target, 3]);
+      expect(said.stderr).not.toContain('secret');
+      rmSync(path.join(project, 'app.py'));
+    }
+    rmSync(path.join(project, 'kraftwerk.yaml'));
+    spawnSync('mkfifo', [path.join(project, 'kraftwerk.yaml')]);
+    expect(kraftwerk(['check']).stderr).toMatch(/^error: kraftwerk\.yaml: expected a file, got /);
+  });
+
+  test('a bare repository among the files of a project is none', () => {
+    const bare = path.join(project, 'innocent');
+    spawnSync('git', ['init', '--quiet', '--bare', bare]);
+    spawnSync('git', ['-C', bare, 'remote', 'add', 'live', 'kraftwerk@evil:blog/live']);
+    expect(kraftwerk(['whoami'], { cwd: bare })).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^error: whoami: git: /),
     });
   });
 

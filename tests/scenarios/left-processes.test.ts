@@ -80,7 +80,10 @@ describe('what a release has started', () => {
     await waitFor('its children', () => sleeping(now) === KINDS);
     const before = pids();
     await good('restart', 'strays/stage');
-    await waitFor('the end of the old ones', () => pids().every((pid) => !before.includes(pid)) && sleeping(now) === KINDS);
+    await waitFor(
+      'the end of the old ones',
+      () => pids().every((pid) => !before.includes(pid)) && sleeping(now) === KINDS,
+    );
   });
 
   it('ends when it is taken back, as what its build and its release command have left does', async () => {
@@ -97,7 +100,11 @@ describe('what a release has started', () => {
   });
 
   it('is not a server that has gone to the background: the push says why', async () => {
-    const conf = { 'gunicorn.conf.py': 'daemon = True\n', 'kraftwerk.yaml': YAML, 'app.py': app(`${MARK}.${++version}`) };
+    const conf = {
+      'gunicorn.conf.py': 'daemon = True\n',
+      'kraftwerk.yaml': YAML,
+      'app.py': app(`${MARK}.${++version}`),
+    };
     alice.commit(conf);
     const { code, output } = await alice.push('stage');
     expect(code).not.toBe(0);

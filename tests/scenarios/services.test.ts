@@ -4,7 +4,7 @@
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Options } from '../../receiver/service-schema.ts';
-import { boxesAvailable, useBoxes } from '../actors/box.ts';
+import { boxesAvailable, POSTGRES, useBoxes } from '../actors/box.ts';
 import { spread } from '../actors/failing-script.ts';
 import {
   type Service,
@@ -340,7 +340,7 @@ describe.skipIf(boxesAvailable() !== null)('services', () => {
 
   it('say that a server is down, and change nothing', async () => {
     const units: Readonly<Record<string, string>> = {
-      postgres: 'postgresql@15-main',
+      postgres: `postgresql@${POSTGRES}-main`,
       mariadb: 'mariadb',
       redis: 'kraftwerk-redis@blog',
       rabbitmq: 'rabbitmq-server',
@@ -465,7 +465,7 @@ SQL`);
     });
 
     it('is not set up on a server that trusts everybody', async () => {
-      const hba = '/etc/postgresql/15/main/pg_hba.conf';
+      const hba = `/etc/postgresql/${POSTGRES}/main/pg_hba.conf`;
       await node.asRoot(`cp -p ${hba} /root; echo 'host all all 10.0.0.0/8 trust' >>${hba}`);
       expect(await postgres({}).trySetUp()).toMatchObject({
         code: 3,

@@ -243,7 +243,7 @@ describe('what is rendered', () => {
     expect(files.slotRun).toContain("chpst -P -u 'web-blog:web-blog:ngx-blog:web'");
     expect(files.slotLog).toContain("chpst -u 'kraftwerk-log' svlogd -ttt .");
     expect(services[0]?.setup).toContain("owner='web-blog:www-data'");
-    expect(buildEnvironment).toMatchObject({ HOME: '/web/blog/.cache', SITE_ROOT: '/web/blog' });
+    expect(buildEnvironment).toMatchObject({ SITE_ROOT: '/web/blog' });
     expect(files.served).toEqual(['blog/static']);
     const rootless = rendered(ROOTLESS);
     expect(JSON.stringify(rootless)).not.toMatch(/web-blog|www-data|kraftwerk-log/);

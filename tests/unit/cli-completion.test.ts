@@ -1,6 +1,6 @@
 // Completion, run by the shells themselves in a project with two remotes.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -73,6 +73,97 @@ describe('completion', () => {
     const found = run('bash', ['--norc', '-euc', BASH, 'bash', script, ...lines]);
     // bash goes on behind the colon.
     expect(found).toEqual(expected.map((words) => words.map((word) => word.replace(/^.*:/, ''))));
+  });
+
+  it('bash evaluates nothing that a repository brings along', () => {
+    const hostile = path.join(folder, 'hostile');
+    const proof = path.join(hostile, 'proof');
+    mkdirSync(hostile);
+    const git = (...args: string[]): void => void execFileSync('git', args, { cwd: hostile });
+    git('init', '--quiet');
+    // git itself refuses most of these as names of remotes; a configuration that came in an archive it reads as it is.
+    const names = [
+      ...[
+        `$(touch ${proof})`,
+        `\`touch ${proof}\``,
+        `\${x[$(touch ${proof})]}`,
+        `a;touch ${proof}`,
+        `a|touch ${proof}`,
+      ],
+      ...[
+        `"$(touch ${proof})"`,
+        `'$(touch ${proof})'`,
+        `\\$(touch ${proof})`,
+        `$(($(touch ${proof})))`,
+        `<(touch ${proof})`,
+      ],
+      ...[
+        `>${proof}`,
+        `a&&touch ${proof}&&`,
+        '*',
+        '~',
+        '-oProxyCommand=x',
+        '{a,b}',
+        '$HOME',
+        'a b',
+        'a\tb',
+        '!!',
+        '#x',
+        '[ab]',
+      ],
+      ...[`a[$(touch ${proof})]`, 'at', 'words[$(touch x)]', '\u001b[2J', 'größe'],
+    ];
+    for (const [index, name] of names.entries()) {
+      git('config', `remote.${name}.url`, `kraftwerk@paas:blog/r${index}$(touch ${proof})`);
+      git('config', `remote.${name}.pushurl`, `kraftwerk@\`touch ${proof}\`:blog/r${index}`);
+    }
+    git('remote', 'add', 'good', 'kraftwerk@paas:blog/live');
+    for (const [key, value] of [
+      ...[
+        ['core.fsmonitor', `touch ${proof}`],
+        ['core.pager', `touch ${proof}`],
+        ['pager.remote', `touch ${proof}`],
+      ],
+      ...[
+        ['alias.remote', `!touch ${proof}`],
+        ['core.sshCommand', `touch ${proof}`],
+        ['core.hooksPath', hostile],
+      ],
+      ...[
+        ['core.editor', `touch ${proof}`],
+        ['diff.external', `touch ${proof}`],
+        ['core.askPass', `touch ${proof}`],
+      ],
+    ])
+      git('config', key as string, value as string);
+    const script = path.join(folder, 'bash');
+    writeFileSync(script, completeBash(completions));
+    const typed = [
+      'kraftwerk -r ',
+      'kraftwerk -r $',
+      'kraftwerk -r a',
+      'kraftwerk logs ',
+      `kraftwerk -r '$(touch ${proof})' `,
+    ];
+    const { stdout, stderr } = spawnSync('bash', ['--norc', '-euc', BASH, 'bash', script, ...typed], {
+      ...{ cwd: hostile, encoding: 'utf8', env: { PATH: process.env.PATH, HOME: folder } },
+    });
+    expect(stderr).toBe('');
+    const [remotes, dollar, a, targets] = stdout.split('\n');
+    expect([remotes, dollar, a]).toEqual(['at good', '', 'at']);
+    expect(targets?.split(' ').every((word) => /^blog\/(?:live|r[0-9]+)$/.test(word))).toBe(true);
+    expect(readdirSync(hostile)).toEqual(['.git']);
+  });
+
+  it('no shell is given a word that it would evaluate in any of them', () => {
+    for (const text of [completeBash(completions), completeZsh(completions), completeFish(completions)]) {
+      expect(text).not.toMatch(/compgen|\beval\b/);
+      const asking = text.split('\n').filter((line) => /\bgit\b.* remote 2>/.test(line));
+      expect(asking).toHaveLength(1);
+      expect(asking[0]).toMatch(
+        /command git --no-pager .*\| (?:LC_ALL=C grep -E|string match --regex) '\^\[A-Za-z0-9]/,
+      );
+    }
   });
 
   it.runIf(hasShell('zsh'))('zsh', () => {

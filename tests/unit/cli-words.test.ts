@@ -8,7 +8,7 @@ import {
   putTarget,
   readRemoteWords,
 } from '../../receiver/cli/remote-words.ts';
-import { readSshCommand } from '../../receiver/cli/ssh-command.ts';
+import { readScopes, readSshCommand } from '../../receiver/cli/ssh-command.ts';
 import type { Command } from '../../receiver/commands/command.ts';
 import { COMMANDS } from '../../receiver/commands/table.ts';
 import { splitWords } from '../../receiver/exec-line.ts';
@@ -152,3 +152,13 @@ test.each(['ssh -i $KEY', 'ssh -i "$(date)"', 'ssh; date', 'KEY=1 ssh', "ssh 'a"
     );
   },
 );
+
+test.each([
+  ['', null, null],
+  ['local\0x', null, 'x'],
+  ['system\0a\0global\0b\0local\0c\0', 'b', 'c'],
+  ['global\0b c\nd\0worktree\0e\0command\0f\0', 'f', 'e'],
+  ['unknown\0x\0', null, 'x'],
+])("of core.sshCommand %j, %j is the person's own and %j the repository's", (text, own, ofRepository) => {
+  expect(readScopes(text)).toEqual({ own, ofRepository: ofRepository });
+});

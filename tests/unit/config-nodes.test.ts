@@ -89,6 +89,11 @@ test.each<[string, string, string[]]>([
     `${ADMINS}nodes: {a: {local: true, root: x}, b: {local: true, root: x/}}\nenvironments: {stage: {nodes: [a]}}\n`,
     ['2:39 nodes.b: is the folder of the node a already'],
   ],
+  [
+    'two nodes of which one is inside the other',
+    `${ADMINS}nodes: {a: {local: true, root: ./x/web/blog}, b: {local: true, root: ./x}, c: {local: true, root: ./xy}}\nenvironments: {stage: {nodes: [a]}}\n`,
+    ['2:70 nodes.b.root: one of it and the folder of a is inside the other'],
+  ],
 ])('%s is refused', (_, text, errors) => {
   expect(errorsOf(text)).toEqual(errors.map((line) => `/etc/kw/receiver.yaml:${line}`));
 });

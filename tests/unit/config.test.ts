@@ -212,13 +212,15 @@ test.each<[string, string, string[]]>([
   [
     'bad patterns',
     `${ADMINS}${NODES}environments:\n  a: {nodes: [here], domain: a.b}\n  b: {nodes: [here], suffix: -B, domain: "{project}.{env}.x"}\n` +
-      '  c: {nodes: [here], suffix: -c, domain: "{project}.x:80", branch: "../x"}\n',
+      '  c: {nodes: [here], suffix: -c, domain: "{project}.x:80", branch: "../x"}\n' +
+      '  d: {nodes: [here], suffix: -d, domain: "{project}.127.1"}\n',
     [
       '4:30 environments.a.domain: expected a domain with {project} in it, as "{project}.example.com", got "a.b"',
       '5:30 environments.b.suffix: expected a suffix of at most 20 of a-z 0-9 - _, got "-B"',
       '5:42 environments.b.domain: expected no other braces than {project}, got "{project}.{env}.x"',
       '6:42 environments.c.domain: expected a domain name without a port, got "{project}.x:80"',
       '6:68 environments.c.branch: expected the name of a branch, got "../x"',
+      '7:42 environments.d.domain: expected a domain name and not what browsers take for an address, got "{project}.127.1"',
     ],
   ],
   [

@@ -9,6 +9,7 @@ import type { TargetState } from '../../receiver/commands/target-state.ts';
 const GB = 1024 ** 3;
 const FACTS: HelloResult = {
   agentVersion: 'abc',
+  hostname: 'web1',
   httpPort: 80,
   cores: 2,
   memoryBytes: 4 * GB,

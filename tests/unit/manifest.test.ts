@@ -258,6 +258,27 @@ test.each<[string, string[]]>([
   expect(errorsOf(text)).toEqual(errors.map((line) => `kraftwerk.yaml:${line}`));
 });
 
+test('a domain that is a machine itself, wherever it stands', () => {
+  const address = 'expected a domain name and not what browsers take for an address, got';
+  const itself = 'expected a domain name and not what every machine calls itself, got';
+  const text =
+    'domain: [good.example, 127.0.0.1]\naliases: [0x7f.1, Localhost]\nenvironments:\n  stage: {domain: "2130706433"}\n';
+  expect(errorsOf(text)).toEqual([
+    `kraftwerk.yaml:1:24 domain[1]: ${address} "127.0.0.1"`,
+    `kraftwerk.yaml:2:11 aliases[0]: ${address} "0x7f.1"`,
+    `kraftwerk.yaml:2:19 aliases[1]: ${itself} "localhost"`,
+    `kraftwerk.yaml:4:19 environments.stage.domain: ${address} "2130706433"`,
+  ]);
+  for (const [domainPattern, project] of [
+    ['{project}', 'localhost'],
+    ['0{project}', 'x7f'],
+    ['127.0.0.0{project}', 'x1'],
+  ] as const)
+    expect(errorsOf('workers: 1\n', { domainPattern, project: project as ProjectName })[0]).toMatch(
+      /^kraftwerk\.yaml:1:1 domain: missing, and the pattern's is no domain name: expected a domain name and not what /,
+    );
+});
+
 test('no domain and no pattern', () => {
   expect(errorsOf('workers: 1\n', { domainPattern: null })).toEqual([
     'kraftwerk.yaml:1:1 domain: missing, and the environment live has no pattern for it',

@@ -12,7 +12,8 @@ import {
   sitePaths,
 } from '../../receiver/deploy/plan.ts';
 import { siteUrl } from '../../receiver/deploy/release-ref.ts';
-import { instanceName, type Target } from '../../receiver/target.ts';
+import { instanceName } from '../../receiver/instance-name.ts';
+import type { Target } from '../../receiver/target.ts';
 
 const TARGET = { project: 'blog', environment: 'live' } as Target;
 const SPEC: ReleaseSpec = {

@@ -2,9 +2,11 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { removeByDescriptor } from '../../node-agent/remove-by-descriptor.ts';
+
+const remove = (path: string): void => removeByDescriptor(dirname(path), basename(path));
 
 let folder: string;
 let tree: string;
@@ -21,7 +23,7 @@ const link = (target: string, name: string): void => fs.symlinkSync(target, join
 
 describe('what is removed', () => {
   const gone = (path: string): void => {
-    removeByDescriptor(path);
+    remove(path);
     expect(fs.existsSync(path)).toBe(false);
     expect(fs.readFileSync(join(folder, 'prey/file'), 'utf8')).toBe('prey');
   };
@@ -44,6 +46,15 @@ describe('what is removed', () => {
     'a sparse file': () => fs.truncateSync(join(tree, 'a/b/file.py'), 2 ** 40),
     '300 levels of 40 letters': () => deepen(300, 'x'.repeat(40)),
     '3,000 levels': () => deepen(3_000, 'y'),
+    '64 levels, and many folders below them': () => {
+      deepen(64, 'w');
+      const made = spawnSync('python3', [
+        '-c',
+        'import os, sys\nos.chdir(sys.argv[1])\nfor _ in range(64): os.chdir("w")\nfor i in range(5000): os.mkdir(str(i))',
+        tree,
+      ]);
+      expect(made.status).toBe(0);
+    },
     'names like those that it uses itself': () => {
       deepen(100, 'z');
       fs.mkdirSync(join(tree, '.deeper-0/.deeper-1'), { recursive: true });
@@ -70,7 +81,7 @@ describe('what is removed', () => {
     fs.mkdirSync(join(folder, 'theirs'));
     fs.symlinkSync('../prey', join(folder, 'theirs/way'));
     for (const path of ['theirs', 'theirs/way']) fs.lchownSync(join(folder, path), user, user);
-    expect(() => removeByDescriptor(join(folder, 'theirs/way/file'))).toThrow();
+    expect(() => remove(join(folder, 'theirs/way/file'))).toThrow();
     expect(fs.readFileSync(join(folder, 'prey/file'), 'utf8')).toBe('prey');
   });
 });

@@ -231,7 +231,35 @@ print("mapped", flush=True); sys.stdin.readline(); memory[0:2] = b"no"; memory.f
     expect(fs.readFileSync(mapped, 'utf8')).toBe('as it was');
   });
 
+  it('shares no file with what is outside, whose other name goes with its owner', async () => {
+    lend();
+    fs.linkSync(join(tree, 'a/b/file.py'), join(folder, 'outside'));
+    expect(await take()).toEqual({ copied: 1 });
+    expect([fs.statSync(join(folder, 'outside')).uid, fs.statSync(join(tree, 'a/b/file.py')).uid]).toEqual([
+      BUILDER,
+      0,
+    ]);
+    expect(fs.readFileSync(join(tree, 'a/b/file.py'), 'utf8')).toBe('X = 1\n');
+  });
+
+  it('is taken in time, however many folders a cache of byte code has, and whatever copies are called', async () => {
+    for (let number = 0; number < 3_000; number++)
+      fs.mkdirSync(join(tree, `a/__pycache__/${number}/x`), { recursive: true });
+    fs.writeFileSync(join(tree, 'a/b/.kraftwerk-copy'), '');
+    lend();
+    const handle = fs.openSync(join(tree, 'a/b/file.py'), 'a');
+    expect(await take()).toEqual({ copied: 1 });
+    fs.closeSync(handle);
+    expect(fs.existsSync(join(tree, 'a/__pycache__'))).toBe(false);
+  });
+
   it.each<[what: string, make: () => void, said: { code: string; message: RegExp }]>([
+    [
+      'long names of control characters',
+      () =>
+        void fs.mkdirSync(join(tree, ...Array.from({ length: 5 }, () => '\u0001'.repeat(250))), { recursive: true }),
+      { code: 'artifact.limit', message: /: the path is longer than 1024 bytes$/ },
+    ],
     [
       "another user's file",
       () => fs.chownSync(join(tree, 'a/b/file.py'), 54_399, 54_399),
@@ -261,7 +289,7 @@ print("mapped", flush=True); sys.stdin.readline(); memory[0:2] = b"no"; memory.f
     lend();
     make();
     expect(await take()).toMatchObject({ code: said.code, message: expect.stringMatching(said.message) as string });
-    removeByDescriptor(tree);
+    removeByDescriptor(folder, 'tree');
     expect(fs.existsSync(tree)).toBe(false);
   });
 });

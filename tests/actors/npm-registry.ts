@@ -1,0 +1,97 @@
+/** Actor: an npm registry on this machine that has the package's dependencies, as package-lock.json says, and nothing else. */
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+interface Packed {
+  name: string;
+  version: string;
+  filename: string;
+  integrity: string;
+  shasum: string;
+}
+
+export interface NpmRegistry {
+  port: number;
+  close(): void;
+}
+
+/** Listens on all addresses: boxes reach it as `host`. The tarballs are what this machine's own npm fetches, or has. */
+export async function startNpmRegistry(): Promise<NpmRegistry> {
+  const folder = mkdtempSync(join(tmpdir(), 'kraftwerk-registry-'));
+  const said = execFileSync(
+    'npm',
+    ['pack', '--json', '--silent', '--prefer-offline', '--ignore-scripts', '--pack-destination', folder, ...locked()],
+    { cwd: folder, encoding: 'utf8', maxBuffer: 1 << 28, stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  const packed = parsePacked(JSON.parse(said));
+
+  const server = createServer((request, response) => {
+    const path = decodeURIComponent(request.url ?? '').slice(1);
+    const tarball = packed.find(({ filename }) => path === filename);
+    const versions = packed.filter(({ name }) => name === path);
+    if (tarball !== undefined) {
+      response.end(readFileSync(join(folder, tarball.filename)));
+    } else if (versions.length > 0) {
+      response.setHeader('Content-Type', 'application/json');
+      response.end(JSON.stringify(describe(versions, `http://${request.headers.host}`)));
+    } else {
+      response.writeHead(404).end('{}');
+    }
+  });
+
+  /** What a registry tells of a package, with all of its package.json. */
+  function describe(versions: readonly Packed[], base: string) {
+    const entries = versions.map(({ version, filename, integrity, shasum }) => {
+      const manifest = execFileSync('tar', ['-xzOf', join(folder, filename), 'package/package.json'], {
+        encoding: 'utf8',
+      });
+      const dist = { tarball: `${base}/${filename}`, integrity, shasum };
+      return [version, { ...(JSON.parse(manifest) as object), dist }] as const;
+    });
+    return { name: versions[0]?.name, 'dist-tags': { latest: newest(versions) }, versions: Object.fromEntries(entries) };
+  }
+
+  server.listen(0);
+  await once(server, 'listening');
+  return {
+    port: (server.address() as AddressInfo).port,
+    close() {
+      server.close();
+      server.closeAllConnections();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** NAME@VERSION of all that `npm install` fetches, and of what the install script of the package `node` does. */
+function locked(): string[] {
+  const lock = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, { version: string; dev?: boolean }>;
+  };
+  const names = Object.entries(lock.packages).flatMap(([path, { version, dev }]) => {
+    const name = path.split('node_modules/').at(-1);
+    return dev || name === undefined || name === '' ? [] : [`${name}@${version}`];
+  });
+  const node = names.find((name) => name.startsWith('node@'));
+  return [...new Set([...names, `node-${process.platform}-${process.arch}@${node?.slice('node@'.length)}`])];
+}
+
+/** npm 12 tells by name what those before tell in a list. */
+function parsePacked(said: unknown): Packed[] {
+  return (Array.isArray(said) ? said : Object.values(said as object)) as Packed[];
+}
+
+function newest(versions: readonly Packed[]): string {
+  const sorted = versions
+    .map(({ version }) => version)
+    .sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
+  return sorted.at(-1) ?? '';
+}
