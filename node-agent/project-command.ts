@@ -21,7 +21,7 @@ export async function projectCommand(
   if (site.owner === null) return [...argv];
   const limited = limitWords(system, limits);
   if (!apart) return [...limited, ...asSite(site, argv)];
-  return [...limited, ...((await canBeApart(system)) ? APART : []), ...asBuilder(site, argv)];
+  return [...limited, ...((await canBeApart(system, site)) ? APART : []), ...asBuilder(site, argv)];
 }
 
 /**
@@ -43,8 +43,15 @@ export async function projectProgram(
   };
 }
 
-/** Some rented machines are containers that may not do this. */
-async function canBeApart(system: System): Promise<boolean> {
-  const probe = await system.run([...APART, 'true'], { cwd: '/', env: { PATH: DEFAULT_PATH }, timeoutMs: 10_000 });
+/**
+ * Some rented machines are containers that may not do this; and Ubuntu's AppArmor (25.04 and newer) lets unshare start what it will,
+ * without the capability to become another user. So just that is tried.
+ */
+async function canBeApart(system: System, site: SiteLayout): Promise<boolean> {
+  const probe = await system.run([...APART, ...asBuilder(site, ['true'])], {
+    cwd: '/',
+    env: { PATH: DEFAULT_PATH },
+    timeoutMs: 10_000,
+  });
   return probe.code === 0;
 }

@@ -10,7 +10,8 @@ const createRequireBanner =
   "import { createRequire as kraftwerkCreateRequire } from 'node:module';\n" +
   'const require = kraftwerkCreateRequire(import.meta.url);';
 
-// The receiver needs Node 24. A machine with an older one has it all the same: in the package `node`, a dependency.
+// The receiver needs Node 24. A machine with an older one has it all the same: in the package `node`, a dependency. --no-addons: what
+// npm has compiled of optional addons is for the machine's own Node, and brings that one's library, a second V8, into ours.
 const launcher = `#!/usr/bin/env node
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -29,10 +30,10 @@ if (major >= 24) {
   } catch {}
   if (node === '' || !existsSync(node)) {
     console.error(\`error: kraftwerk needs Node 24 or newer, got \${process.version}\`);
-    console.error('hint: install Node 24, or reinstall with: npm install -g --allow-scripts=node kraftwerk');
+    console.error('hint: install kraftwerk-paas again, or Node 24; did npm leave out optional packages, or install scripts?');
     process.exit(1);
   }
-  const child = spawn(node, [process.argv[1], ...process.argv.slice(2)], { stdio: 'inherit' });
+  const child = spawn(node, ['--no-addons', '--disable-warning=ExperimentalWarning', process.argv[1], ...process.argv.slice(2)], { stdio: 'inherit' });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   child.on('exit', (code, signal) => process.exit(code ?? 128 + (constants.signals[signal] ?? 0)));
 }

@@ -103,7 +103,7 @@ export function createAgentStarter(options: StartAgentOptions): () => Promise<Ag
         `node ${name}: its agent is of kraftwerk ${answer.version}, this receiver is ${version}`,
         {
           hint: [
-            `bring the receiver up to date: npm install -g kraftwerk@${answer.version}`,
+            `bring the receiver up to date: npm install -g kraftwerk-paas@${answer.version}`,
             'a node belongs to one receiver: is there a second one that uses it?',
           ],
           reason: `node ${name} belongs to a newer receiver`,

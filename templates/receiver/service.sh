@@ -14,7 +14,7 @@ rm "$new"
 <% } %>
 # As the receiver will see it: its own user, its own home.
 said=$(setpriv --reuid=kraftwerk --regid=kraftwerk --init-groups env HOME=<%= it.data %> \
-  <%= it.node %> <%= it.program %> show-config --config <%= it.config %> 2>&1) || {
+  <%= it.node %> --no-addons <%= it.program %> show-config --config <%= it.config %> 2>&1) || {
   printf '%s\n' "$said"
   fail 'the user kraftwerk cannot start kraftwerk, or not with this configuration' \
     'what is above says why; kraftwerk and all that the configuration names must be readable for that user'

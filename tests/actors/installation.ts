@@ -10,7 +10,7 @@ import { type Outcome, outcome } from './ssh.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 /** The package's own files; its dependencies are the checkout's. */
-const INSIDE = 'lib/node_modules/kraftwerk';
+const INSIDE = 'lib/node_modules/kraftwerk-paas';
 
 export interface Installation {
   folder: string;
@@ -44,7 +44,7 @@ export function installPackage(): Installation {
     stdio: 'pipe',
   });
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
-  execFileSync('tar', ['-xzf', join(folder, `kraftwerk-${version}.tgz`), '-C', inside, '--strip-components=1']);
+  execFileSync('tar', ['-xzf', join(folder, `kraftwerk-paas-${version}.tgz`), '-C', inside, '--strip-components=1']);
   symlinkSync(join(ROOT, 'node_modules'), join(inside, 'node_modules'));
 
   const environment = { PATH: process.env.PATH ?? '', HOME: join(folder, 'home'), LANG: 'C.UTF-8' };

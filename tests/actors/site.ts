@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { expect } from 'vitest';
+import { waitFor } from './processes.ts';
 import type { TestReceiver } from './receiver.ts';
 
 export interface Answer {
@@ -102,7 +103,9 @@ export function startLoad(
   }, 5);
   return {
     load,
-    async stop(): Promise<Load> {
+    /** @param least goes on until so many were sent, however quick that was which it was to go beside */
+    async stop(least = 0): Promise<Load> {
+      await waitFor(`${least} requests`, () => load.sent >= least);
       clearInterval(timer);
       await Promise.all(open);
       kept.destroy();

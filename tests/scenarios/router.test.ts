@@ -79,7 +79,7 @@ describe('a router', () => {
   it('loses no request while versions and domains change', async () => {
     const load = startLoad(door, HOST, '/', 100);
     for (const version of ['two', 'three']) await alice.deploy({ 'version.txt': version }, 'live');
-    const versions = await load.stop();
+    const versions = await load.stop(100);
     // A router whose file changes is reloaded.
     const reload = startLoad(door, HOST, '/', 100, { keep: false });
     const domains = `${PLAIN}domain: [blog.localhost, www.localhost]\naliases: [old.localhost]\n`;
@@ -87,7 +87,6 @@ describe('a router', () => {
     const changed = await reload.stop();
     expect([...versions.failures, ...changed.failures]).toEqual([]);
     expect([...versions.bodies.keys(), ...changed.bodies.keys()]).toEqual(['one', 'two', 'three', 'three', 'four']);
-    expect(versions.sent).toBeGreaterThan(100);
     expect((await get(door, 'www.localhost')).body).toBe('four');
     const moved = await get(door, 'old.localhost', '/x?y=1');
     expect([moved.status, moved.headers.location]).toEqual([301, `http://blog.localhost:${door.httpPort}/x?y=1`]);
@@ -137,7 +136,7 @@ describe('a node that fails behind a router', () => {
     await waitFor('both nodes to answer', async () => (await whoAnswers(4)).length === 2);
   });
 
-  it('keeps what has ended a worker for itself: no other node is asked the same, and none is passed over', async () => {
+  it('has what ends a worker end two of them at most, a POST one; and none is passed over for it', async () => {
     const died = (): string =>
       ['try', 'web2']
         .map((name) => join(receiver.nodeAt(name).node, 'web/blog/died'))
@@ -159,7 +158,8 @@ def application(environ, start_response):
       const asked = await get(door, HOST, '/die', { method });
       expect([asked.status, asked.headers['retry-after']]).toEqual([503, '10']);
     }
-    expect(died().split(' ').sort().join(' ').trim()).toBe('GET GET GET POST');
+    // A GET that was dropped without a byte of an answer is asked of one other node.
+    expect(died().split(' ').sort().join(' ').trim()).toBe('GET GET GET GET GET GET POST');
     expect((await get(door, HOST)).status).toBe(200);
   });
 

@@ -178,7 +178,7 @@ describe.skipIf(lacking !== null)('setup-receiver', () => {
     });
 
     test('is mended, and an update restarts it', async () => {
-      const program = '/usr/local/lib/node_modules/kraftwerk/build/receiver.mjs';
+      const program = '/usr/local/lib/node_modules/kraftwerk-paas/build/receiver.mjs';
       await box.run([
         ...['sh', '-c'],
         `rm /etc/sudoers.d/kraftwerk /usr/local/lib/kraftwerk/agent-local && sv down kraftwerk && echo '// newer' >>${program}`,

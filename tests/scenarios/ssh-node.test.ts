@@ -117,7 +117,7 @@ describe.skipIf(lacking !== null)('a node behind sshd', () => {
     const error = await refusal(connect(writeTestAgent(folder, 'third'), { version: '0.9.0' }).open());
     expect(error.code).toBe('node.newer');
     expect(error.message).toBe('node web1: its agent is of kraftwerk 0.10.0, this receiver is 0.9.0');
-    expect(error.hints[0]).toBe('bring the receiver up to date: npm install -g kraftwerk@0.10.0');
+    expect(error.hints[0]).toBe('bring the receiver up to date: npm install -g kraftwerk-paas@0.10.0');
     writeFileSync(join(sshd.lib, 'agent.version'), '0.2.0\n');
   });
 
