@@ -162,8 +162,10 @@ export async function retire(request: RetireRequest, work: Work): Promise<void> 
   await work.locked(async () => {
     await endStrays(system, site, 'Stop');
     if (old !== null && readCurrent(system, site)?.boot !== old.boot) system.remove(site.boot(old.boot));
-    prune(system, site, [...request.keep, ...runningReleases(work)], 'older');
-    pruneByteCode(system, site);
+    if (readCurrent(system, site)?.release === request.release) {
+      prune(system, site, [...request.keep, ...runningReleases(work)], 'older');
+      pruneByteCode(system, site);
+    }
     await compileRest(work);
   });
 }

@@ -393,6 +393,8 @@ export const parseRetire = object({
   instance: parseInstanceName,
   /** The boot that has been replaced; null: there was none. Whatever else runs may be on trial and is left alone. */
   old: nullable(parseBootName),
+  /** What serves. By the time it is asked another may: then that one's retire knows better what is kept. */
+  release: parseReleaseNumber,
   timeoutMs: integer(1, 3_600_000),
   healthPath: parseString,
   host: parseString,

@@ -17,7 +17,7 @@ export async function takeVirtualenvBack(
     step: 'Packages',
     ours: [],
     // The interpreter, and what a package borrows of the machine. The site reads it as any user does; root goes through none.
-    mayLeadTo: (real) => real === interpreter || /^\/(?:usr|opt)\//.test(real),
+    mayLeadTo: (real) => real === interpreter || real.startsWith(`${path}/`) || /^\/(?:usr|opt)\//.test(real),
     hint: 'which of the requirements makes it? That package cannot be installed here',
     reason: REFUSED,
   };

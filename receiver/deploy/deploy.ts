@@ -333,7 +333,10 @@ export function createDeployer(options: DeployerOptions) {
     const others = releases.map(({ release }) => release).filter((release) => release !== current);
     const dropped = others.slice(serving.spec.keepReleases);
     const kept = others.slice(0, serving.spec.keepReleases);
-    await retireAll(siteOf(target), serving.spec, journal.lastSwitches(target), kept);
+    await retireAll(siteOf(target), serving.spec, journal.lastSwitches(target), {
+      release: serving.release,
+      keep: kept,
+    });
     journal.dropReleases(target, dropped);
     const repository = openRepository(data, target);
     await repository.deleteRefs(dropped.map(releaseRef));

@@ -346,11 +346,12 @@ export async function retireAll(
   site: Site,
   spec: ReleaseSpec,
   switches: Switches | null,
-  keep: readonly number[],
+  { release, keep }: { release: number; keep: readonly number[] },
 ): Promise<void> {
   const order = {
     op: 'retire',
     instance: site.instance,
+    release,
     timeoutMs: spec.timeoutMs,
     healthPath: spec.healthcheck.path,
     host: spec.domains[0] ?? 'localhost',

@@ -142,6 +142,7 @@ export function createDeployer(ssh: readonly string[]) {
         op: 'retire',
         instance,
         old: result.previous?.boot ?? null,
+        release,
         timeoutMs: spec.timeoutMs,
         healthPath: '/',
         host: spec.domains[0] ?? '',

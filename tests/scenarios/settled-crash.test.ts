@@ -1,9 +1,9 @@
 // A deploy that was cut off after its switch leaves the old process running, and the next deploy ends it in the very slot that it then
 // uses. What the old process and its log still say must not be taken for the new one's.
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { processesWith, waitFor } from '../actors/processes.ts';
+import { isAlive, processesWith, waitFor } from '../actors/processes.ts';
 import { createPusher, type Pusher } from '../actors/pusher.ts';
 import { startReceiver, type TestReceiver } from '../actors/receiver.ts';
 import { get } from '../actors/site.ts';
@@ -37,7 +37,14 @@ async function deploy(): Promise<string> {
   await alice.deploy({ 'app.py': app(body), 'kraftwerk.yaml': YAML }, 'stage');
   return body;
 }
-const isStopped = (pid: number): boolean => /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+const isStopped = (pid: number): boolean => {
+  try {
+    return /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    // It has ended meanwhile.
+    return false;
+  }
+};
 const site = (): string => join(receiver.node, 'web/blog-stage');
 /** The slot that does not serve. */
 const idle = (): string => {
@@ -86,5 +93,23 @@ describe('after a deploy that has left the old process running', () => {
     process.kill(agent.pid, 'SIGCONT');
     await done;
     expect((await get(receiver, HOST, '/')).status).toBe(200);
+  });
+
+  it('its late retire removes nothing that the next deploy keeps', async () => {
+    writeFileSync(failpoint, 'retire:retire.drained:1:stop');
+    await deploy();
+    const kept = readFileSync(join(site(), 'current/app.py'), 'utf8');
+    const release = readlinkSync(join(site(), 'current')).split('/').pop() ?? '';
+    const agent = await waitFor('the agent to stop', () =>
+      processesWith('agent.mjs').find(({ pid }) => isStopped(pid)),
+    );
+    rmSync(failpoint);
+    await deploy();
+    const boots = (): string[] =>
+      readdirSync(join(receiver.node, 'run/kraftwerk/blog-stage')).filter((name) => /^[ab]\.[0-9]/.test(name));
+    await waitFor("the next deploy's own retire", () => boots().length === 1);
+    process.kill(agent.pid, 'SIGCONT');
+    await waitFor('the retire to end', () => !isAlive(agent.pid));
+    expect(readFileSync(join(site(), 'releases', release, 'app.py'), 'utf8')).toBe(kept);
   });
 });
