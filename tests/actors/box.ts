@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll } from 'vitest';
 import { quoteForShell } from '../../receiver/templates.ts';
 import { type Outcome, outcome, SshHome, type TestKey } from './ssh.ts';
+import { SUITE, type Suite } from './suite.ts';
 
 const BOX = fileURLToPath(new URL('../../scripts/box', import.meta.url));
 /** Downloads what a base or an image needs. */
@@ -20,6 +21,8 @@ const RUN = randomBytes(3).toString('hex');
 export interface BoxOptions {
   /** What its host name begins with, `[a-z][a-z0-9-]{0,30}`; the next in this process must have another. */
   name?: string;
+  /** Of a bare server; what is made `from` something has that one's. */
+  suite?: Suite;
   /** An image's name, or a stopped box to copy; else a bare server. */
   from?: string | Box;
   /** Of its disk, as `200M`; 4G if not said. A copy of a box has that box's. */
@@ -80,7 +83,8 @@ let checked: string | null | undefined;
 /** @returns null, or why boxes cannot run here; that is also printed, once, so that no test is skipped silently */
 export function boxesAvailable(): string | null {
   if (checked !== undefined) return checked;
-  const { status, stdout } = spawnSync(BOX, ['check'], { encoding: 'utf8' });
+  const env = { ...process.env, BOX_SUITE: SUITE };
+  const { status, stdout } = spawnSync(BOX, ['check'], { encoding: 'utf8', env });
   checked = status === 0 ? null : stdout?.trim() || 'scripts/box cannot be started';
   if (checked !== null) console.warn(`skipped: boxes cannot run here: ${checked} (docs/boxes.md)`);
   return checked;
@@ -91,7 +95,7 @@ export function useBoxes(): void {
   const before = new Set<string>();
   beforeAll(async () => {
     for (const name of boxes.keys()) before.add(name);
-    await control(['base'], MAKE_LIMIT_MS);
+    await control(['base', '--suite', SUITE], MAKE_LIMIT_MS);
   }, MAKE_LIMIT_MS);
   afterAll(async () => {
     const started = [...boxes.values()].filter((box) => box !== null && !before.has(box.name));
@@ -115,7 +119,7 @@ export async function makeImage(
   inputs: readonly string[],
   setUp: (box: Box) => Promise<void>,
 ): Promise<string> {
-  const hash = createHash('sha256').update(await control(['base'], MAKE_LIMIT_MS));
+  const hash = createHash('sha256').update(await control(['base', '--suite', SUITE], MAKE_LIMIT_MS));
   hash.update(setUp.toString());
   for (const input of inputs) digest(hash, input);
   const image = `${name}-${hash.digest('hex').slice(0, 12)}`;
@@ -139,11 +143,12 @@ export async function makeImage(
   }
 }
 
-async function bootBox(name: string, { from, disk, memory }: BoxOptions): Promise<Box> {
+async function bootBox(name: string, { suite = SUITE, from, disk, memory }: BoxOptions): Promise<Box> {
   if (boxes.has(name)) throw new Error(`box: ${name} exists`);
   boxes.set(name, null);
   const { key } = access();
   const options = {
+    '--suite': from === undefined ? suite : undefined,
     '--from': typeof from === 'string' ? from : from?.name,
     '--disk': disk,
     '--memory': memory,
@@ -187,7 +192,6 @@ function asBox(name: string, address: string, hostKey: string): Box {
     async copyIn(from, to) {
       stdoutOf(`scp ${from}`, await start('scp', ['-rpqF', config, from, `${name}:${to}`]));
     },
-
     cut: (...peers) => ask('cut', ...peers.map((peer) => (typeof peer === 'string' ? peer : peer.name))),
     loss: (percent) => ask('loss', String(percent)),
     rate: (limit) => ask('rate', limit),

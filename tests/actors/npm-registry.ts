@@ -10,12 +10,14 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
+/** What `npm pack --json` tells, as far as needed, and the package.json. */
 interface Packed {
   name: string;
   version: string;
   filename: string;
   integrity: string;
   shasum: string;
+  manifest: object;
 }
 
 export interface NpmRegistry {
@@ -31,7 +33,7 @@ export async function startNpmRegistry(): Promise<NpmRegistry> {
     ['pack', '--json', '--silent', '--prefer-offline', '--ignore-scripts', '--pack-destination', folder, ...locked()],
     { cwd: folder, encoding: 'utf8', maxBuffer: 1 << 28, stdio: ['ignore', 'pipe', 'inherit'] },
   );
-  const packed = parsePacked(JSON.parse(said));
+  const packed = parsePacked(JSON.parse(said)).map((one) => ({ ...one, manifest: readManifest(folder, one) }));
 
   const server = createServer((request, response) => {
     const path = decodeURIComponent(request.url ?? '').slice(1);
@@ -46,18 +48,6 @@ export async function startNpmRegistry(): Promise<NpmRegistry> {
       response.writeHead(404).end('{}');
     }
   });
-
-  /** What a registry tells of a package, with all of its package.json. */
-  function describe(versions: readonly Packed[], base: string) {
-    const entries = versions.map(({ version, filename, integrity, shasum }) => {
-      const manifest = execFileSync('tar', ['-xzOf', join(folder, filename), 'package/package.json'], {
-        encoding: 'utf8',
-      });
-      const dist = { tarball: `${base}/${filename}`, integrity, shasum };
-      return [version, { ...(JSON.parse(manifest) as object), dist }] as const;
-    });
-    return { name: versions[0]?.name, 'dist-tags': { latest: newest(versions) }, versions: Object.fromEntries(entries) };
-  }
 
   server.listen(0);
   await once(server, 'listening');
@@ -84,14 +74,27 @@ function locked(): string[] {
   return [...new Set([...names, `node-${process.platform}-${process.arch}@${node?.slice('node@'.length)}`])];
 }
 
+/** What a registry tells of a package. */
+function describe(versions: readonly Packed[], base: string) {
+  const entries = versions.map(({ version, filename, integrity, shasum, manifest }) => {
+    const dist = { tarball: `${base}/${filename}`, integrity, shasum };
+    return [version, { ...manifest, dist }] as const;
+  });
+  return { name: versions[0]?.name, 'dist-tags': { latest: newest(versions) }, versions: Object.fromEntries(entries) };
+}
+
+function readManifest(folder: string, { filename }: Pick<Packed, 'filename'>): object {
+  // Not every package's folder is called `package`.
+  const argv = ['-xzOf', join(folder, filename), '--wildcards', '--no-wildcards-match-slash', '*/package.json'];
+  return JSON.parse(execFileSync('tar', argv, { encoding: 'utf8' })) as object;
+}
+
 /** npm 12 tells by name what those before tell in a list. */
-function parsePacked(said: unknown): Packed[] {
-  return (Array.isArray(said) ? said : Object.values(said as object)) as Packed[];
+function parsePacked(said: unknown): Omit<Packed, 'manifest'>[] {
+  return Array.isArray(said) ? said : Object.values(said as object);
 }
 
 function newest(versions: readonly Packed[]): string {
-  const sorted = versions
-    .map(({ version }) => version)
-    .sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
+  const sorted = versions.map(({ version }) => version).sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
   return sorted.at(-1) ?? '';
 }

@@ -1,7 +1,7 @@
 /** Actor: the data that a site has in each service, how to tell whether it is the same, and how another would get at it. */
 // Long because: one table, an entry for each service.
 import type { Options } from '../../receiver/service-schema.ts';
-import { POSTGRES } from './box.ts';
+import { POSTGRES } from './suite.ts';
 
 export interface Attack {
   what: string;

@@ -23,6 +23,8 @@ const withPackages = (): Promise<string> =>
       const unpack = `python3 -m zipfile -e /usr/share/python-wheels/${name}-*.whl /usr/lib/python3/dist-packages`;
       await box.run(['sh', '-c', unpack]);
     }
+    // From 13 on pip builds apart, with a setuptools from the index. These wheels are all that there is of one here.
+    await box.run(['tee', '/etc/pip.conf'], '[install]\nno-index = true\nfind-links = /usr/share/python-wheels\n');
   });
 
 /** What `setup-node` does to a server that has all packages. */

@@ -1,15 +1,16 @@
 // The throw-away servers that the tests of nodes stand on: what such a test relies on holds.
 // In CI that one starts, is reached and is cut off; nightly what only nightly tests need of it, too.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Box, boxesAvailable, makeImage, SUITE, startBox, useBoxes } from '../actors/box.ts';
+import { type Box, boxesAvailable, makeImage, startBox, useBoxes } from '../actors/box.ts';
 import { waitFor } from '../actors/processes.ts';
 import { outcome } from '../actors/ssh.ts';
+import { SUITE } from '../actors/suite.ts';
 import { thorough } from '../actors/thorough.ts';
 
 const BOX = fileURLToPath(new URL('../../scripts/box', import.meta.url));
@@ -176,6 +177,19 @@ describe.skipIf(boxesAvailable() !== null)('a box', () => {
       owner.kill('SIGKILL');
     }
     await waitFor('it to be gone', async () => !(await list()).includes(`${name} `));
+  });
+
+  it('is not touched by an installation whose net has the same number', async () => {
+    const env = { ...process.env, BOX_HOME: join(folder, 'other'), BOX_NET: `10.78.${box.address.split('.')[2]}` };
+    expect(await outcome(spawn(BOX, ['up', 'bare'], { env }))).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringMatching(
+        /^box: boxes of \S+ are there, in a net whose third number is \d+, too: set BOX_NET/,
+      ) as string,
+    });
+    expect(existsSync(join(folder, 'other'))).toBe(false);
+    expect(await answers(box)).toBe(true);
   });
 
   it('is not started under the name of another', async () => {

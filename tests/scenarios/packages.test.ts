@@ -1,5 +1,5 @@
 // requirements.txt: installed once, shared by releases, renewed when asked to.
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createPusher, type Pusher } from '../actors/pusher.ts';
@@ -57,6 +57,20 @@ describe('requirements', () => {
     expect(
       readdirSync(join(receiver.node, 'web', 'toy-stage', 'venvs')).filter((name) => !name.startsWith('.')),
     ).toHaveLength(2);
+  });
+
+  it('and builds have their temporary files below the site, while they run', async () => {
+    const alice = pusher('brief', {
+      ...TOY,
+      'kraftwerk.yaml': `${TOY['kraftwerk.yaml']}build: 'echo "$TMPDIR" >where.txt; touch "$TMPDIR/x"'\n`,
+      'requirements.txt': '',
+      'app.py': TOY['app.py'].replace('import toy', 'class toy: VERSION = "none"'),
+    });
+    await alice.deploy();
+    const site = join(receiver.node, 'web', 'brief-stage');
+    const folder = join(site, '.kraftwerk', 'build');
+    expect(readFileSync(join(site, 'current', 'where.txt'), 'utf8')).toBe(`${folder}\n`);
+    expect(existsSync(folder)).toBe(false);
   });
 
   it('that change make a new virtualenv; going back finds the old one', async () => {

@@ -4,7 +4,7 @@
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Options } from '../../receiver/service-schema.ts';
-import { boxesAvailable, POSTGRES, useBoxes } from '../actors/box.ts';
+import { boxesAvailable, useBoxes } from '../actors/box.ts';
 import { spread } from '../actors/failing-script.ts';
 import {
   type Service,
@@ -16,6 +16,7 @@ import {
 } from '../actors/service-box.ts';
 import { exampleOfDocs, writeFolder } from '../actors/service-folders.ts';
 import { AMQP, BUILT_IN_KITS, type Kit, MEMCACHED, SPOOL } from '../actors/service-kits.ts';
+import { POSTGRES } from '../actors/suite.ts';
 import { thorough } from '../actors/thorough.ts';
 
 /** One is the other's beginning, one differs in what a database takes for any character, one is as long as can be. */
@@ -414,7 +415,7 @@ describe.skipIf(boxesAvailable() !== null)('services', () => {
         ) as string,
       });
       expect((await postgres({ extensions: ['postgis'] }).trySetUp()).stderr).toMatch(
-        /^error: PostgreSQL 15 has no extension postgis on this node\nhint: /,
+        new RegExp(`^error: PostgreSQL ${POSTGRES} has no extension postgis on this node\nhint: `),
       );
     });
 

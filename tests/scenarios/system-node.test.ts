@@ -89,6 +89,44 @@ setuptools.setup(name="inner", version="1.0", py_modules=["inner"], data_files=[
     expect(await node.asRoot('find /web/gamma/venvs /web/gamma/releases ! -user root')).toBe('');
   });
 
+  it('builds on its disk and not in /tmp, which may be memory; leaves nothing there, and tells of a full one', async () => {
+    const installed = (version: string, file: string) => ({
+      'requirements.txt': './lib\n',
+      'lib/setup.py': `
+import setuptools, tempfile
+with ${file} as file:
+    for _ in range(64):
+        file.write(bytes(1 << 16))
+setuptools.setup(name="inner", version="${version}", py_modules=["inner"])
+`,
+      'lib/inner.py': '',
+    });
+    const temporary = 'tempfile.TemporaryFile(buffering=0)';
+    const left = (): Promise<string> => node.asRoot('ls -A /web/brief | grep -Fx .build || true');
+    await node.asRoot('mount -t tmpfs -o size=1m,mode=1777 small /tmp');
+    try {
+      const build = 'head -c 4194304 /dev/zero >"$(mktemp)"';
+      await node.deploy('brief', shellSite({ build }, installed('1.0', temporary)));
+      expect(await left()).toBe('');
+    } finally {
+      await node.asRoot('umount /tmp');
+    }
+    const told = 'a disk of the node is full; temporary files of builds are in /web/brief/.build: df -h /web/brief';
+    const full = shellSite({ build: 'cat /etc/hostname >/dev/full' }, installed('1.0', temporary));
+    await expect(node.deploy('brief', full)).rejects.toMatchObject({
+      code: 'build.failed',
+      hints: ["its output is above; it runs in the new tree, without the site's variables", told],
+    });
+    const fuller = shellSite({}, installed('1.1', 'open("/dev/full", "wb", buffering=0)'));
+    await expect(node.deploy('brief', fuller)).rejects.toMatchObject({
+      code: 'node.disk-full',
+      message: 'there was no room for the packages on the node',
+      hints: [told, 'make room there, or lower keep_releases, then push again'],
+    });
+    expect(await left()).toBe('');
+    expect(await node.visit('brief')).toMatchObject({ status: 200 });
+  });
+
   it.runIf(thorough)("has byte code, which is root's, when a deploy is done", async () => {
     const module = `X = """${'x'.repeat(8000)}"""\n`;
     const many = Object.fromEntries(Array.from({ length: 40 }, (_, index) => [`pkg/m${index}.py`, module]));

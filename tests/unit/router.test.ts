@@ -86,8 +86,8 @@ it("writes nginx's file: every node, domains, aliases, and more time than a node
   for (const line of [
     'upstream blog.router {',
     'least_conn;',
-    'server 10.0.0.1:80 max_fails=2 fail_timeout=5s;',
-    'server [fd00::2]:80 max_fails=2 fail_timeout=5s;',
+    'server 10.0.0.1:80 max_fails=5 fail_timeout=5s;',
+    'server [fd00::2]:80 max_fails=5 fail_timeout=5s;',
     'listen 127.0.0.1:__HTTP_PORT__;',
     'server_name  blog.example www.blog.example;',
     'proxy_read_timeout 40s;',

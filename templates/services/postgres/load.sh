@@ -27,9 +27,11 @@ SQL
 }
 
 load_new() {
-  local dumped bytes jobs grants=()
+  local dumped bytes size jobs grants=()
   [[ -f $DUMP_SOURCE/database.dump && -f $DUMP_SOURCE/facts ]] || fail_dump "$DUMP_SOURCE is no dump of PostgreSQL"
   dumped=$(fact version "$DUMP_SOURCE/facts") bytes=$(fact bytes "$DUMP_SOURCE/facts")
+  size=$(fact size "$DUMP_SOURCE/facts")
+  [[ -z $size || $size == "$(stat -c %s "$DUMP_SOURCE/database.dump")" ]] || fail_dump "$DUMP_SOURCE/database.dump is not whole"
   if ((${dumped:-0} > version)); then
     fail_dump "the dump is of PostgreSQL $dumped, and the node has $version" 'load it on a node that has the newer one'
   fi

@@ -19,10 +19,12 @@ erlang() {
 }
 
 find_server() {
-  local deadline=$((SECONDS + 90))
+  local deadline=$((SECONDS + 90)) patience=$((SECONDS + 15))
   while ((SECONDS < deadline)); do
     if [[ $(erlang <<<'rabbit:is_running().' 2>/dev/null || true) == true ]]; then return; fi
-    is_starting rabbitmq-server.service || break
+    # On a machine that is busy it may run, and not answer yet.
+    is_starting rabbitmq-server.service ||
+      { ((SECONDS < patience)) && systemctl --quiet is-active rabbitmq-server.service; } || break
     sleep 0.25
   done
   fail_server 'RabbitMQ does not answer' 'on the node: systemctl status rabbitmq-server'
