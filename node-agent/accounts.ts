@@ -149,14 +149,16 @@ export function asCompiler(site: SiteLayout, argv: readonly string[]): string[] 
 /**
  * What goes before a command to hold it to its limits: a scope of systemd's where the kernel's memory and pids controllers
  * are to be had, else what setrlimit knows, which counts memory for each process by itself.
+ * @param unit what the scope is called; where the words go to a shell, it may put a variable in
  */
-export function limitWords(system: System, limits: Limits | null): string[] {
+export function limitWords(system: System, limits: Limits | null, unit: string | null = null): string[] {
   const { memoryBytes, processes } = limits ?? { memoryBytes: null, processes: null };
   if (memoryBytes === null && processes === null) return [];
   const controllers = (system.readText('/sys/fs/cgroup/cgroup.controllers') ?? '').trim().split(' ');
   if (controllers.includes('memory') && controllers.includes('pids') && system.exists('/usr/bin/systemd-run')) {
     return [
       ...['systemd-run', '--scope', '--quiet', '--collect', '--slice=kraftwerk.slice'],
+      ...(unit === null ? [] : [`--unit=${unit}`]),
       ...(memoryBytes === null ? [] : ['-p', `MemoryMax=${memoryBytes}`, '-p', 'MemorySwapMax=0']),
       ...(processes === null ? [] : ['-p', `TasksMax=${processes}`]),
       '--',

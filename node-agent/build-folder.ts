@@ -4,6 +4,8 @@
  */
 import type { SiteLayout } from './layout.ts';
 import { makeLentFolder } from './ownership.ts';
+import type { StepName } from './protocol.ts';
+import { endBuild } from './site-processes.ts';
 import type { System } from './system.ts';
 
 /** What programs say when the disk, or what they may use of it, is full. */
@@ -13,8 +15,14 @@ export const NO_ROOM = /No space left on device|Disk quota exceeded|\b(?:ENOSPC|
  * Makes it anew, empty.
  * @returns variables for what is built: where its home, its temporary files, and caches that outlive it are
  */
-export function makeBuildFolder(system: System, site: SiteLayout): Record<string, string> {
+export async function makeBuildFolder(
+  system: System,
+  site: SiteLayout,
+  step: StepName,
+): Promise<Record<string, string>> {
   const folder = site.buildFolder;
+  // What another build has left, if anything, shares the builder's rights.
+  await endBuild(system, site, step);
   makeLentFolder(system, site, site.cache);
   system.remove(folder);
   makeLentFolder(system, site, folder);

@@ -17,7 +17,13 @@ export async function buildRelease(request: PrepareRequest, work: Work): Promise
   const tree = `${site.releases}/.v${request.release}.${system.pid}`;
   const notes = site.releaseNotes(request.release);
   for (const path of [site.releases, site.virtualenvs, notes]) system.makeFolder(path);
-  const byteCode = createByteCode({ system, site, python: request.python, limits: request.site.limits });
+  const byteCode = createByteCode({
+    system,
+    site,
+    python: request.python,
+    limits: request.site.limits,
+    signal: work.signal,
+  });
   try {
     await fillRelease(request, work, tree, byteCode);
   } finally {

@@ -29,6 +29,10 @@ const SMALL_BYTES = 128 * 1024;
 const MAX_SOURCE_BYTES = 2 * 1024 * 1024;
 /** So many sources may end the compiler; with more of them the rest is left to the site's own start. */
 const MAX_CRASHES = 10;
+/** Byte code is about as large as its source. A few lines can be made to come to megabytes. */
+const MAX_CODE = { times: 20, bytes: 64 * 1024, sum: 512 * 1024 * 1024 };
+/** What is not compiled by then, Python compiles at each start. */
+const FILL_LIMIT_MS = 600_000;
 const NAME_BYTES = 255;
 const TAG = 'tag';
 
@@ -38,6 +42,8 @@ export interface ByteCodeOrder {
   /** What will run it, e.g. /usr/bin/python3; where it is missing, others say so. */
   python: string;
   limits: Limits | null;
+  /** Nobody waits for it any more. */
+  signal?: AbortSignal;
 }
 
 export type ByteCode = ReturnType<typeof createByteCode>;
@@ -199,7 +205,9 @@ async function fill(
   sources: readonly Source[],
   started?: Compiler,
 ): Promise<void> {
-  const { system, site, python, limits } = order;
+  const { system, site, python, limits, signal } = order;
+  const end = system.nowMs() + FILL_LIMIT_MS;
+  let sum = 0;
   const part = `${store.folder}/.${system.pid}`;
   const made = new Map<string, Source[]>();
   let compiler = started ?? startCompiler(system, site, python, limits);
@@ -220,12 +228,14 @@ async function fill(
     system.makeFolder(part);
     store.setTag(tag);
     for (const source of sources) {
+      if (signal?.aborted || system.nowMs() > end || sum > MAX_CODE.sum) break;
       const same = made.get(source.sha256);
       if (same !== undefined) same.push(source);
       if (same !== undefined || source.bytes > MAX_SOURCE_BYTES || crashes > MAX_CRASHES) continue;
       const text = system.readBytes(below(tree, source.path));
       const code = text === null ? null : await compile(text);
-      if (code === null) continue;
+      if (code === null || code.length > MAX_CODE.times * source.bytes + MAX_CODE.bytes) continue;
+      sum += code.length;
       system.createFile(`${part}/${source.sha256}.pyc`, [code], site.owner === null ? 0o644 : 0o640);
       made.set(source.sha256, [source]);
     }

@@ -3,14 +3,11 @@ import { type Account, parseAccounts, readAccounts } from './accounts.ts';
 import type { SiteLayout } from './layout.ts';
 import { removeOpen } from './open-folders.ts';
 import { KraftwerkError } from './protocol.ts';
-import { endProcesses, isUnits, processesOf } from './site-processes.ts';
+import { endProcesses, endUser, isUnits, processesOf } from './site-processes.ts';
 import { DEFAULT_PATH, type RunResult, type System } from './system.ts';
 
 const COMMAND_LIMIT_MS = 60_000;
 const OWN_LIMIT_MS = 5_000;
-const END_LIMIT_MS = 20_000;
-/** What would run, or wait, for a user of that name: root's folders, too. */
-const BY_NAME = ['/var/spool/cron/crontabs', '/var/mail', '/var/lib/systemd/linger'];
 
 /** The site's user and the one of its builds, as far as there are; not those of that name who are somebody else. */
 function accountsOf(system: System, { owner, site, cache }: SiteLayout): { name: string; account: Account }[] {
@@ -37,7 +34,8 @@ export async function endSite(system: System, site: SiteLayout, which: 'own' | '
     const find = (): number[] =>
       processesOf(system, account.uid).filter((pid) => which === 'all' || !isUnits(system, site, pid));
     // What comes again and again may be kept running by a service: its destroy.sh is next, and then all are looked at.
-    if (await endProcesses(system, find, which === 'own' ? OWN_LIMIT_MS : END_LIMIT_MS)) continue;
+    const ended = which === 'all' ? await endUser(system, name, find) : await endProcesses(system, find, OWN_LIMIT_MS);
+    if (ended) continue;
     all = false;
     if (which === 'own') continue;
     throw new KraftwerkError('destroy.processes', `processes of ${name} on the node do not end`, {
@@ -51,11 +49,7 @@ export async function endSite(system: System, site: SiteLayout, which: 'own' | '
 /** Files in places that are open to all, and what keeps to a user's number without a file. The user has no process left. */
 export async function removeTraces(system: System, site: SiteLayout): Promise<void> {
   for (const { name, account } of accountsOf(system, site)) {
-    removeOpen(system, account);
-    for (const folder of BY_NAME) {
-      const path = `${folder}/${name}`;
-      if (system.stat(path) !== null) system.remove(path);
-    }
+    removeOpen(system, name, account);
     await removeShared(system, account);
   }
 }

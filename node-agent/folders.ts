@@ -1,6 +1,7 @@
 /** The folders that a request works in: made where they are missing, and mended where their owner or mode is wrong. */
 import { ensureAccounts, readAccount, readAccounts } from './accounts.ts';
 import type { NodeLayout, SiteLayout } from './layout.ts';
+import { denyJobs } from './open-folders.ts';
 import { makeOwned, nginxOnly, SET_GROUP } from './ownership.ts';
 import { reloadNginx } from './site.ts';
 import type { System } from './system.ts';
@@ -25,6 +26,7 @@ export async function openSite(system: System, site: SiteLayout): Promise<void> 
     return;
   }
   const made = await ensureAccounts(system, site);
+  denyJobs(system, [site.owner.user, site.owner.builder]);
   // nginx's workers learn of their groups when they start.
   if (made && system.exists(site.current)) reloadNginx(system, site.node);
   const gate = { uid: 0, gid: readAccounts(system).groups.get(site.owner.gate)?.gid ?? 0 };

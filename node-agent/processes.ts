@@ -99,7 +99,8 @@ export function ensureRunsvdir(system: System, node: NodeLayout): void {
 /** Writes the folders of a site's two slots and has them supervised. */
 export function ensureSlots(system: System, site: SiteLayout, files: SiteFiles): void {
   let created = false;
-  const limit = limitWords(system, files.limits).join(' ');
+  // As the slot's finish script looks for it: all that was started in it ends with it.
+  const limit = limitWords(system, files.limits, `kraftwerk-${site.instance}-"$boot"`).join(' ');
   for (const slot of SLOTS) {
     const folder = site.slot(slot);
     system.makeFolder(`${folder}/log`);

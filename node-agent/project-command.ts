@@ -7,6 +7,8 @@ import { DEFAULT_PATH, type System } from './system.ts';
 
 /** Processes of its own only: a build has no business with others, and whatever it leaves running ends with it. */
 const APART = ['unshare', '--pid', '--fork', '--kill-child', '--mount-proc'];
+/** Nothing that is setuid or setgid gains rights: crontab and at would start things after the build. */
+const NO_NEW_PRIVILEGES = ['setpriv', '--no-new-privs'];
 
 /**
  * `argv` with what goes before it.
@@ -21,7 +23,8 @@ export async function projectCommand(
   if (site.owner === null) return [...argv];
   const limited = limitWords(system, limits);
   if (!apart) return [...limited, ...asSite(site, argv)];
-  return [...limited, ...((await canBeApart(system, site)) ? APART : []), ...asBuilder(site, argv)];
+  const apartWords = (await canBeApart(system, site)) ? APART : [];
+  return [...limited, ...apartWords, ...NO_NEW_PRIVILEGES, ...asBuilder(site, argv)];
 }
 
 /**

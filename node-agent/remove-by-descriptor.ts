@@ -136,7 +136,7 @@ function empty(folder: number, top: Top): void {
   if ((stat.mode & 0o777) !== 0o700) fs.fchmodSync(folder, 0o700);
   for (let again = true; again; ) {
     again = false;
-    for (const name of fs.readdirSync(`/proc/self/fd/${folder}`, { encoding: 'buffer' })) {
+    for (const name of namesIn(folder)) {
       if (top.level >= MAX_LEVELS && lookAt(folder, name)?.isDirectory()) moveUp(folder, name, top);
       else {
         top.level++;
@@ -148,6 +148,19 @@ function empty(folder: number, top: Top): void {
       top.moved = 0;
       again = true;
     }
+  }
+}
+
+/** A few at a time: a folder may have more of them than memory holds. */
+function* namesIn(folder: number): Generator<Buffer> {
+  // The types of Node.js know no names as bytes here.
+  const options = { encoding: 'buffer' as BufferEncoding, bufferSize: 256 };
+  const opened = fs.opendirSync(`/proc/self/fd/${folder}`, options);
+  try {
+    for (let entry = opened.readSync(); entry !== null; entry = opened.readSync())
+      yield entry.name as unknown as Buffer;
+  } finally {
+    opened.closeSync();
   }
 }
 

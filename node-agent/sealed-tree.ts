@@ -6,7 +6,7 @@ import { type Account, readAccount, readBuilder } from './accounts.ts';
 import type { SiteLayout } from './layout.ts';
 import { KraftwerkError, LIMITS, type StepName } from './protocol.ts';
 import { endBuild } from './site-processes.ts';
-import { DEFAULT_PATH, errno, type System } from './system.ts';
+import { DEFAULT_PATH, type System } from './system.ts';
 import TAKE_TREE from './take-tree.py';
 
 declare const sealed: unique symbol;
@@ -15,6 +15,8 @@ export interface SealedTree {
   readonly path: string;
   /** Of all real folders, relative; `` is the tree itself. No link is among them. */
   readonly folders: ReadonlySet<string>;
+  /** What its links say, by their paths. */
+  readonly links: ReadonlyMap<string, string>;
   readonly [sealed]: true;
 }
 
@@ -47,15 +49,17 @@ export const PUBLISHED_RULES: TreeRules = { ...RELEASE_RULES, published: true };
 const TAKE_LIMIT_MS = 1_800_000;
 const MAX_ENTRIES = 1_000_000;
 const MAX_HOPS = 40;
+/** So many parts of paths are followed for all links of a tree: chains of links lead through each other. */
+const MAX_STEPS = 1_000_000;
 
 /**
  * The one check: every entry is a file, a folder, or a link that stays inside, whatever a deploy makes of the tree later. Nobody
  * but the agent's user can change the tree by now: it was unpacked by the agent, or taken back.
- * @throws KraftwerkError `artifact.hostile`
+ * @throws KraftwerkError `artifact.hostile`, `artifact.limit`
  */
 export function sealTree(system: System, path: string, rules: TreeRules): SealedTree {
   const folders = new Set(['']);
-  const links: string[] = [];
+  const links = new Map<string, string>();
   const walk = (folder: string, depth: number): void => {
     if (depth > LIMITS.depth) throw refuse(rules, folder, `folders are nested deeper than ${LIMITS.depth}`);
     for (const entry of system.listEntries(`${path}/${folder}`)) {
@@ -66,18 +70,23 @@ export function sealTree(system: System, path: string, rules: TreeRules): Sealed
       if (entry.isDirectory()) {
         folders.add(inner);
         walk(inner, depth + 1);
-      } else if (entry.isSymbolicLink()) links.push(inner);
+      } else if (entry.isSymbolicLink()) links.set(inner, system.readLink(`${path}/${inner}`) ?? '');
       else if (!entry.isFile()) throw refuse(rules, inner, 'is neither file nor folder nor link');
     }
   };
   walk('', 0);
-  for (const link of links) {
-    const target = system.readLink(`${path}/${link}`) ?? '';
-    const outside = leadsOutside(system, path, link, rules);
-    if (outside !== null && !(outside.real !== null && rules.mayLeadTo?.(outside.real)))
-      throw refuse(rules, link, `is a symlink to ${JSON.stringify(target).slice(1, -1)}, which ${outside.what}`);
+  const budget = { left: MAX_STEPS };
+  for (const [link, target] of links) {
+    if (Buffer.byteLength(target) > LIMITS.pathBytes)
+      throw refuse(rules, link, 'is a symlink to too long a path', 'limit');
+    const outside = leadsOutside(link, links, rules, budget);
+    if (budget.left < 0) throw refuse(rules, link, 'the links of the tree lead through too many others', 'limit');
+    if (outside === null) continue;
+    const real = rules.mayLeadTo === undefined ? null : realOf(system, `${path}/${link}`);
+    if (real !== null && rules.mayLeadTo?.(real)) continue;
+    throw refuse(rules, link, `is a symlink to ${JSON.stringify(target).slice(1, -1)}, which ${outside}`);
   }
-  return { path, folders } as unknown as SealedTree;
+  return { path, folders, links } as unknown as SealedTree;
 }
 
 /**
@@ -86,8 +95,8 @@ export function sealTree(system: System, path: string, rules: TreeRules): Sealed
  */
 export function resolveServed(system: System, tree: SealedTree, served: string): string | null {
   const rules = RELEASE_RULES;
-  const outside = leadsOutside(system, tree.path, served, rules);
-  if (outside !== null) throw refuse(rules, served, `is served by nginx, and ${outside.what}`);
+  const outside = leadsOutside(served, tree.links, rules, { left: MAX_STEPS });
+  if (outside !== null) throw refuse(rules, served, `is served by nginx, and ${outside}`);
   return system.realPath(`${tree.path}/${served}`);
 }
 
@@ -178,55 +187,39 @@ function showName(path: string): string {
   return JSON.stringify(short).slice(1, -1);
 }
 
-interface Outside {
-  what: string;
-  /** Where it really leads; null: nowhere, or in circles. */
-  real: string | null;
-}
-
 /**
- * Whether a path of the tree leads out of it, now or when a deploy has made its own names. Followed as the kernel does, by what is
- * there, part by part; a part that is missing can be made by nobody, so the rest counts by its letters.
+ * In what way a path of the tree leads out of it, now or when a deploy has made its own names; null: it stays inside. Followed as the
+ * kernel does, part by part, by the links that there are; a part that is missing can be made by nobody, so the rest counts by its letters.
+ * @param budget of steps, for all links of a tree; below 0 it was not enough
  */
-function leadsOutside(system: System, root: string, relative: string, rules: TreeRules): Outside | null {
+function leadsOutside(
+  relative: string,
+  links: ReadonlyMap<string, string>,
+  rules: TreeRules,
+  budget: { left: number },
+): string | null {
   let hops = 0;
-  const outside = (what: string, real: string | null = null): Outside => ({ what, real });
-  const follow = (from: string, path: string): string | Outside => {
-    let at = from;
-    for (const part of path.split('/')) {
-      if (part === '' || part === '.') continue;
-      if (part === '..') {
-        if (at === '') return outside('leads outside the project');
-        at = at.includes('/') ? at.slice(0, at.lastIndexOf('/')) : '';
-        continue;
-      }
-      if (at === '' && rules.ours.includes(part))
-        return outside(`leads through ${part}, which every deploy makes anew`);
-      const next = at === '' ? part : `${at}/${part}`;
-      const target = readLinkAt(system, `${root}/${next}`);
-      if (target === null) {
-        at = next;
-        continue;
-      }
-      if (++hops > MAX_HOPS) return outside('leads in circles');
-      if (target.startsWith('/')) return outside('leads outside the project', realOf(system, `${root}/${next}`));
-      const led = follow(at, target);
-      if (typeof led !== 'string') return led.real === null ? { ...led, real: realOf(system, `${root}/${next}`) } : led;
-      at = led;
+  const at: string[] = [];
+  // What is still to be followed, the next last.
+  const rest = relative.split('/').reverse();
+  for (let part = rest.pop(); part !== undefined; part = rest.pop()) {
+    if (--budget.left < 0) return 'leads too far';
+    if (part === '' || part === '.') continue;
+    if (part === '..') {
+      if (at.length === 0) return 'leads outside the project';
+      at.pop();
+      continue;
     }
-    return at;
-  };
-  const end = follow('', relative);
-  return typeof end === 'string' ? null : end;
-}
-
-function readLinkAt(system: System, path: string): string | null {
-  try {
-    return system.readLink(path);
-  } catch (error) {
-    if (errno(error) === 'ENAMETOOLONG') return null;
-    throw error;
+    if (at.length === 0 && rules.ours.includes(part)) return `leads through ${part}, which every deploy makes anew`;
+    at.push(part);
+    const target = links.get(at.join('/'));
+    if (target === undefined) continue;
+    if (++hops > MAX_HOPS) return 'leads in circles';
+    if (target.startsWith('/')) return 'leads outside the project';
+    at.pop();
+    rest.push(...target.split('/').reverse());
   }
+  return null;
 }
 
 function realOf(system: System, path: string): string | null {
@@ -237,6 +230,11 @@ function realOf(system: System, path: string): string | null {
   }
 }
 
-function refuse({ step, hint, reason }: TreeRules, path: string, what: string): KraftwerkError {
-  return new KraftwerkError('artifact.hostile', `${showName(path)}: ${what}`, { step, hint, reason });
+function refuse(
+  { step, hint, reason }: TreeRules,
+  path: string,
+  what: string,
+  kind: 'hostile' | 'limit' = 'hostile',
+): KraftwerkError {
+  return new KraftwerkError(`artifact.${kind}`, `${showName(path)}: ${what}`, { step, hint, reason });
 }

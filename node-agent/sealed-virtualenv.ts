@@ -38,6 +38,8 @@ export function mendScripts(system: System, virtualenv: SealedTree, final: strin
     const path = below(virtualenv, `bin/${entry.name}`);
     const size = system.stat(path)?.size ?? 0;
     const text = size < 64 * 1024 ? system.readText(path) : null;
-    if (text?.includes(virtualenv.path)) system.writeFile(path, text.replaceAll(virtualenv.path, final), mode);
+    // A program of another kind has its path at a fixed place.
+    if (text?.startsWith('#!') && text.includes(virtualenv.path))
+      system.writeFile(path, text.replaceAll(virtualenv.path, final), mode);
   }
 }

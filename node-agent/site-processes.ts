@@ -5,7 +5,7 @@ import { removeOpen } from './open-folders.ts';
 import { readService, waitUntil } from './processes.ts';
 import { KraftwerkError, type StepName } from './protocol.ts';
 import { newestBoot, readCurrent } from './releases.ts';
-import type { System } from './system.ts';
+import { DEFAULT_PATH, type System } from './system.ts';
 
 /** Names the site in the environment of what a deploy runs on a rootless node, where all sites are one user. */
 export const JOB_MARK = 'KRAFTWERK_JOB';
@@ -14,6 +14,7 @@ const BOOT_MARK = 'KRAFTWERK_BOOT';
 
 const LIMIT_MS = 20_000;
 const INIT = 1;
+const CLEAR_LOOKS = 3;
 
 interface Process {
   pid: number;
@@ -28,7 +29,9 @@ function readProcesses(system: System): Map<number, Process> {
   for (const name of system.list('/proc')) {
     if (!/^[0-9]+$/.test(name)) continue;
     const status = system.readText(`/proc/${name}/status`) ?? '';
-    if (status === '' || /^State:\s+[ZX]/m.test(status)) continue;
+    if (status === '') continue;
+    // A first thread that has ended may leave others running.
+    if (/^State:\s+[ZX]/m.test(status) && system.list(`/proc/${name}/task`).length <= 1) continue;
     const parent = Number(/^PPid:\s+([0-9]+)/m.exec(status)?.[1] ?? 0);
     const uids = /^Uid:\s+(.*)$/m.exec(status)?.[1]?.split(/\s+/) ?? [];
     found.set(Number(name), { pid: Number(name), parent, uids });
@@ -53,17 +56,31 @@ function markedProcesses(system: System, name: string, fits: (value: string) => 
 }
 
 /**
- * Ends all that `find` finds, again and again until there is none.
+ * Ends all processes of a user that runs nothing else, at one blow: the kernel lets none fork meanwhile, and finds what lists of /proc
+ * miss.
+ * @see kill(2): -1 is every process that the sender may signal, but itself
+ */
+export async function endUser(system: System, user: string, find: () => number[]): Promise<boolean> {
+  const kill = ['chpst', '-u', `${user}:${user}`, '/bin/sh', '-c', 'kill -s KILL -- -1'];
+  // Also where none is seen: one that is another process at each look is in no list.
+  await system.run(kill, { cwd: '/', env: { PATH: DEFAULT_PATH }, timeoutMs: LIMIT_MS });
+  return await endProcesses(system, find);
+}
+
+/**
+ * Ends all that `find` finds, again and again until there is none at several looks: what forks and ends all the time is easily missed.
  * @returns false when some are left at the end of the time
  */
 export async function endProcesses(system: System, find: () => number[], limitMs = LIMIT_MS): Promise<boolean> {
+  let clear = 0;
   return await waitUntil(
     system,
     () => {
       const pids = find();
       // All are halted before the first is ended: none can start another meanwhile.
       for (const name of ['SIGSTOP', 'SIGKILL'] as const) for (const pid of pids) system.signal(pid, name);
-      return pids.length === 0;
+      clear = pids.length === 0 ? clear + 1 : 0;
+      return clear >= CLEAR_LOOKS;
     },
     limitMs,
   );
@@ -78,9 +95,9 @@ export async function endBuild(system: System, site: SiteLayout, step: StepName)
     builder === undefined
       ? markedProcesses(system, JOB_MARK, (value) => value === site.site)
       : processesOf(system, builder.uid);
-  if (await endProcesses(system, find)) {
+  if (await (owner === null ? endProcesses(system, find) : endUser(system, owner.builder, find))) {
     // A program there with the builder's rights would be at hand for the site.
-    if (builder !== undefined) removeOpen(system, builder);
+    if (owner !== null && builder !== undefined) removeOpen(system, owner.builder, builder);
     return;
   }
   throw new KraftwerkError('build.processes', 'processes that the build has started do not end', {
@@ -113,16 +130,29 @@ export function findStrays(system: System, site: SiteLayout): number[] {
   const all = readProcesses(system);
   const uid = String(user.uid);
   const liveGroups = new Set(SLOTS.flatMap((slot) => ownGroup(system, site, readService(system, site.slot(slot)).pid)));
-  const isOrphan = ({ pid, parent }: Process): boolean => {
-    const above = all.get(parent);
-    // `seen` is no concern: parents form a tree, and a pid that is used anew only ends the climb early.
-    return (
-      above === undefined || above.pid === INIT || (above.uids.includes(uid) && above.pid !== pid && isOrphan(above))
-    );
+  /** Whether the topmost process of the same user above one has lost its parent. */
+  const orphans = new Map<number, boolean>();
+  const isOrphan = (one: Process): boolean => {
+    const climbed: number[] = [];
+    let answer: boolean | undefined;
+    for (let at: Process | undefined = one; answer === undefined; ) {
+      const known: boolean | undefined = orphans.get(at.pid);
+      const above: Process | undefined = all.get(at.parent);
+      climbed.push(at.pid);
+      // A circle: a pid was used anew while /proc was read.
+      if (known !== undefined) answer = known;
+      else if (above === undefined || above.pid === INIT || climbed.at(-2) === above.pid) answer = true;
+      else if (!above.uids.includes(uid)) answer = false;
+      else at = above;
+      if (climbed.length > all.size) answer = true;
+    }
+    for (const pid of climbed) orphans.set(pid, answer);
+    return answer;
   };
   return [...all.values()]
-    .filter((one) => one.uids.includes(uid) && isOrphan(one))
-    .filter(({ pid }) => !isUnits(system, site, pid) && !groupOf(system, pid).some((group) => liveGroups.has(group)))
+    .filter(({ uids }) => uids.includes(uid))
+    .filter(({ pid }) => !isService(system, pid) && !groupOf(system, pid).some((group) => liveGroups.has(group)))
+    .filter(isOrphan)
     .map(({ pid }) => pid);
 }
 
@@ -151,8 +181,18 @@ function ownGroup(system: System, site: SiteLayout, pid: number): string[] {
   if (pid === 0) return [];
   return groupOf(system, pid).filter((group) => {
     const name = group.slice(group.lastIndexOf('/') + 1);
-    return name.startsWith(`kraftwerk-${site.instance}-`) || name.endsWith('.scope');
+    return name.startsWith(`kraftwerk-${site.instance}-`);
   });
+}
+
+/** Services that start whatever a user wants: what has come of them is none of their own. */
+const STARTERS = ['runit.service', 'cron.service', 'atd.service', 'ssh.service', 'sshd.service'];
+
+/** In a service's unit, the admin's own included: systemd looks after it, and a site cannot get into one. */
+function isService(system: System, pid: number): boolean {
+  return groupOf(system, pid).some((group) =>
+    group.split('/').some((name) => name.endsWith('.service') && !name.startsWith('user@') && !STARTERS.includes(name)),
+  );
 }
 
 /** `kraftwerk-redis@blog.service` and the like: their destroy.sh ends them. */

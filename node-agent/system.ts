@@ -173,6 +173,12 @@ export function createSystem(environment: Readonly<Record<string, string | undef
       fs.chmodSync(path, mode);
     },
 
+    /** Adds to a file of root's, whole; makes it where it is not there. */
+    append(path: string, text: string): void {
+      failpoint('write');
+      fs.appendFileSync(path, text, { mode: 0o644 });
+    },
+
     /** Writes only what differs; true when it did. */
     writeIfChanged(path: string, text: string, mode = 0o644): boolean {
       if (hasFile(path, text, mode)) return false;

@@ -8,6 +8,7 @@
 # Prints one line of JSON: {"copied": N}, or {"refused": "hostile"|"limit", "path": ..., "what": ...}.
 import errno
 import fcntl
+import itertools
 import json
 import os
 import stat
@@ -36,6 +37,9 @@ class Take:
         self.max_depth, self.max_path, self.left = max_depth, max_path, max_entries
         self.drop = byte_code == "drop"
         self.copied = 0
+        # Of files with several names: where the one copy of all of them is.
+        self.copies = {}
+        self.top = None
 
     def own(self, handle, mode):
         if self.builder is None:
@@ -52,7 +56,8 @@ class Take:
                     raise
 
     def check(self, was, path):
-        if self.builder is not None and was.st_uid not in (0, self.builder):
+        # What was lent is the builder's, all of it: of root there is nothing.
+        if self.builder is not None and was.st_uid != self.builder:
             raise Refused("hostile", path, "belongs to another user")
         self.left -= 1
         if self.left < 0:
@@ -69,7 +74,8 @@ class Take:
 
     def folder(self, handle, path, device):
         self.own(handle, 0o2750)
-        for name in os.listdir(handle):
+        # All of them, since copies are made beside what is listed; no more than may be in the whole tree.
+        for name in list(itertools.islice(names_in(handle), self.left + 1)):
             inner = f"{path}/{name}" if path else name
             was = os.stat(name, dir_fd=handle, follow_symlinks=False)
             if self.drop and name == "__pycache__":
@@ -86,7 +92,7 @@ class Take:
                 finally:
                     os.close(opened)
             elif stat.S_ISREG(was.st_mode):
-                self.file(handle, name, was)
+                self.file(handle, name, was, inner)
             elif stat.S_ISLNK(was.st_mode):
                 if self.builder is not None:
                     os.chown(name, 0, self.group, dir_fd=handle, follow_symlinks=False)
@@ -102,7 +108,7 @@ class Take:
                 os.chmod(name, stat.S_IMODE(mode) | (0o700 if stat.S_ISDIR(mode) else 0o600), dir_fd=folder)
         return flags
 
-    def file(self, folder, name, was):
+    def file(self, folder, name, was, path):
         handle = os.open(name, self.reachable(folder, name, FILE), dir_fd=folder)
         try:
             mode = 0o750 if was.st_mode & 0o100 else 0o640
@@ -110,8 +116,13 @@ class Take:
             shared = self.builder is not None and was.st_nlink > 1
             if not shared:
                 self.own(handle, mode)
-            if shared or (self.builder is not None and is_written(handle)):
+            if shared and was.st_ino in self.copies:
+                # Its folder is ours by now.
+                os.unlink(name, dir_fd=folder)
+                os.link(self.copies[was.st_ino], name, src_dir_fd=self.top, dst_dir_fd=folder, follow_symlinks=False)
+            elif shared or (self.builder is not None and is_written(handle)):
                 self.copy(folder, name, handle, mode)
+                self.copies[was.st_ino] = path
         finally:
             os.close(handle)
 
@@ -164,6 +175,13 @@ def copy_data(source, target, size):
     os.ftruncate(target, size)
 
 
+def names_in(handle):
+    """A few at a time: a folder may have more than memory holds."""
+    with os.scandir(handle) as entries:
+        for entry in entries:
+            yield entry.name
+
+
 def remove(folder, name, was, device, depth=0):
     """What is below a folder goes by descriptors; nothing is followed."""
     if not stat.S_ISDIR(was.st_mode):
@@ -179,7 +197,7 @@ def remove(folder, name, was, device, depth=0):
         os.fchmod(handle, 0o700)
         if depth > MAX_REMOVED_DEPTH:
             raise Refused("limit", name, "folders are nested too deep")
-        for inner in os.listdir(handle):
+        for inner in names_in(handle):
             remove(handle, inner, os.stat(inner, dir_fd=handle, follow_symlinks=False), device, depth + 1)
     finally:
         os.close(handle)
@@ -190,6 +208,7 @@ def main(folder, builder, group, max_depth, max_path, max_entries, byte_code):
     take = Take(builder, group, int(max_depth), int(max_path), int(max_entries), byte_code)
     handle = os.open(folder, FOLDER)
     try:
+        take.top = handle
         take.folder(handle, "", os.fstat(handle).st_dev)
         answer = {"copied": take.copied}
     except Refused as refused:

@@ -155,6 +155,8 @@ export async function unpack(
 }
 
 function parsePath(name: string): string {
+  // What the archive's reader has put in the place of bytes that are no text.
+  if (name.includes('\uFFFD')) throw hostile(name, 'the name is not UTF-8');
   try {
     return parseTreePath(name, 'artifact');
   } catch {

@@ -121,7 +121,7 @@ async function build(
   progress: Progress,
 ): Promise<string> {
   const deadline = system.nowMs() + request.pipTimeoutMs;
-  const environment = buildEnvironment(system, site, makeBuildFolder(system, site));
+  const environment = buildEnvironment(system, site, await makeBuildFolder(system, site, 'Packages'));
   let last = 'starting';
   const order = { limits: request.site.limits, apart: true };
   const before = await projectCommand(system, site, [], order);

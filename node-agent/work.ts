@@ -87,7 +87,7 @@ export async function runStep(
   const { system, site } = work;
   await step(work, name, async (progress) => {
     progress(command);
-    const home = name === 'Build' ? makeBuildFolder(system, site) : {};
+    const home = name === 'Build' ? await makeBuildFolder(system, site, 'Build') : {};
     const own = { ...home, VIRTUAL_ENV: `${cwd}/venv`, PATH: `${cwd}/venv/bin:${DEFAULT_PATH}` };
     const { argv, ...how } = await projectProgram(system, site, ['/bin/sh', '-c', command], {
       limits,

@@ -2,7 +2,7 @@
  * The one door to a target's name on a node: nobody gets an `InstanceName` for whom the journal has no claim to it there. Two targets
  * of one name would be one user, one database and one folder, since all of a site's names on a node are made of its instance's.
  */
-import type { InstanceName } from '../node-agent/protocol.ts';
+import { type InstanceName, KraftwerkError } from '../node-agent/protocol.ts';
 import type { EnvironmentConfig } from './config.ts';
 import { instanceName } from './instance-name.ts';
 import type { Journal, TargetRecord } from './journal.ts';
@@ -39,10 +39,11 @@ export function createInstances({ journal, environment }: InstancesOptions) {
   function conflictOf(target: Target): NameConflict | null {
     try {
       const name = nameOf(target);
-      const [claim] = journal.claims.inTheWay(target, name, nodesOf(target));
+      const claim = journal.claims.inTheWay(target, name, nodesOf(target)).find((one) => !goesOn(target, one.target));
       return claim === undefined ? null : { target, owner: claim.target, name, node: claim.node };
-    } catch {
-      return null;
+    } catch (error) {
+      if (isUnusable(error)) return null;
+      throw error;
     }
   }
 
@@ -55,6 +56,26 @@ export function createInstances({ journal, environment }: InstancesOptions) {
     ];
   }
 
+  /** Its environment has another name in the configuration now: the target goes on with the project's own site of before. */
+  function goesOn(target: Target, owner: Target): boolean {
+    return owner.project === target.project && !isConfigured(owner);
+  }
+
+  function takeOver(target: Target, name: string, nodes: readonly string[]): void {
+    for (const { target: owner } of journal.claims.inTheWay(target, name, nodes))
+      if (goesOn(target, owner)) journal.claims.handOn(owner, target, name, nodes);
+  }
+
+  function isConfigured(target: Target): boolean {
+    try {
+      environment(target);
+      return true;
+    } catch (error) {
+      if (error instanceof KraftwerkError && error.code === 'environment.unknown') return false;
+      throw error;
+    }
+  }
+
   return {
     /**
      * The target's name on the nodes of its environment, claimed for it on all of them.
@@ -64,6 +85,7 @@ export function createInstances({ journal, environment }: InstancesOptions) {
     of(target: Target, node?: string): InstanceName {
       const name = nameOf(target);
       const nodes = new Set([...nodesOf(target), ...(node === undefined ? [] : [node])]);
+      takeOver(target, name, [...nodes]);
       const [claim] = journal.claims.claim(target, name, [...nodes]);
       if (claim !== undefined) throw nameTaken(target, claim, journal.target(target) !== null);
       return name;
@@ -79,8 +101,9 @@ export function createInstances({ journal, environment }: InstancesOptions) {
     find(target: Target): InstanceName | null {
       try {
         return conflictOf(target) === null ? nameOf(target) : null;
-      } catch {
-        return null;
+      } catch (error) {
+        if (isUnusable(error)) return null;
+        throw error;
       }
     },
     /** Where the target has a name, and which: also those of other suffixes and nodes that it has had. */
@@ -116,6 +139,11 @@ export function createInstances({ journal, environment }: InstancesOptions) {
       return conflicts;
     },
   };
+}
+
+/** Its environment is gone, or its name is too long with the suffix that this has now. */
+function isUnusable(error: unknown): boolean {
+  return error instanceof KraftwerkError && ['environment.unknown', 'target.name'].includes(error.code);
 }
 
 function nameTaken(target: Target, { name, node, target: owner }: NameClaim, exists: boolean): TakenError {

@@ -71,6 +71,14 @@ export function openClaimJournal({ all, one, run, transaction, time }: DataJourn
         return others;
       });
     },
+    /** A target's claims to a name, to another target that goes on with what it has there. */
+    handOn(from: Target, to: Target, name: string, nodes: readonly string[]): void {
+      for (const node of nodes)
+        run(
+          'UPDATE claims SET project = ?, environment = ?, destroyed = 0 WHERE node = ? AND name = ? AND project = ? AND environment = ?',
+          ...[...key(to), node, name, ...key(from)],
+        );
+    },
     of: (target: Target): NameClaim[] =>
       all('SELECT * FROM claims WHERE project = ? AND environment = ? ORDER BY node, name', ...key(target)).map(
         readClaim,

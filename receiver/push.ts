@@ -202,7 +202,7 @@ export async function readCommit(
   commit: CommitId,
   generation: number,
   context: PushContext,
-  services: Pick<PushServices, 'data' | 'templates' | 'environments' | 'nowMs' | 'ownNames'>,
+  services: Pick<PushServices, 'data' | 'journal' | 'templates' | 'environments' | 'nowMs' | 'ownNames'>,
 ): Promise<{ spec: ReleaseSpec; artifact: Artifact; configMs: number }> {
   const begin = services.nowMs();
   const { target, environment, objects } = context;
@@ -223,7 +223,7 @@ export async function readCommit(
     services: knownServices(services.templates),
     nodes: environment.nodes,
   });
-  services.ownNames.refuse(manifest, (key) => manifest.where(key));
+  services.ownNames.refuse(manifest, (key) => manifest.where(key), servedNames(target, services.journal));
   checkTree(manifest, tree.files);
   const wsgi = await detectWsgi(manifest.wsgi, manifest, tree);
   const spec = planRelease(manifest, wsgi, tree.files, generation);
@@ -235,6 +235,13 @@ export async function readCommit(
   // A file cannot be larger than the artifact that it is in.
   if (listed !== null && artifact.bytes > LIMITS.fileBytes) assertPlainTree(await listTree(path, commit));
   return { spec, artifact, configMs };
+}
+
+/** Domains and aliases of what the target serves now. */
+function servedNames(target: Target, journal: Journal): string[] {
+  const current = journal.target(target)?.current ?? null;
+  const spec = current === null ? undefined : journal.release(target, current)?.spec;
+  return spec === undefined ? [] : [...spec.domains, ...spec.aliases];
 }
 
 function isTooLarge(error: unknown): boolean {

@@ -31,7 +31,13 @@ export function createDomainClaims(serving: () => readonly Claim[], ownNames: Ow
       nodes: readonly string[],
       serves = false,
     ): { release(): void } {
-      if (!serves) ownNames.refuse(spec);
+      const own = serving().filter((one) => targetName(one.target) === targetName(target));
+      if (!serves)
+        ownNames.refuse(
+          spec,
+          undefined,
+          own.flatMap(({ names }) => names),
+        );
       const claim: Claim = { target, names: [...spec.domains, ...spec.aliases], nodes };
       const owner = findOwner(claim, [...serving(), ...underWay]);
       if (owner !== null) throw taken(owner.name, owner.claim.target, target);

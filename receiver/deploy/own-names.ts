@@ -34,9 +34,14 @@ export function createOwnNames({ configured, hostname, nodes }: OwnNamesOptions)
     /**
      * The only place that says so, for a push, a plan, and a release that is gone back to.
      * @param where of a key of kraftwerk.yaml, `kraftwerk.yaml:3:1`; absent: the release is there already
+     * @param served names that the target has already: a site of before the rule keeps its own
      * @throws KraftwerkError `domain.own`, `domain.invalid`
      */
-    refuse({ aliases, domains }: Named, where: (key: 'domain' | 'aliases') => string | null = () => null): void {
+    refuse(
+      { aliases, domains }: Named,
+      where: (key: 'domain' | 'aliases') => string | null = () => null,
+      served: readonly string[] = [],
+    ): void {
       const own = ownNames();
       const all = [
         ...domains.map((name) => ({ name, key: 'domain' as const })),
@@ -49,7 +54,7 @@ export function createOwnNames({ configured, hostname, nodes }: OwnNamesOptions)
         const problem = findDomainProblem(name);
         if (problem !== null) throw refused('domain.invalid', `${at}${key}: ${problem}`, `${name} is no domain name`);
         const node = own.get(normalise(name));
-        if (node === undefined) continue;
+        if (node === undefined || served.includes(name)) continue;
         const whose = normalise(name) === node ? `the name of the node ${node}` : `a name of the node ${node} itself`;
         throw refused(
           'domain.own',

@@ -214,6 +214,56 @@ if os.fork() == 0:
     await waitFor('alpha to serve', async () => (await node.visit('alpha')).status === 200);
   });
 
+  it('leave no process either that lists of processes do not show: neither their builds, nor when they are destroyed', async () => {
+    // One whose first thread has ended, and one that is another process at every look.
+    const hidden = `/usr/bin/python3 -c '
+import ctypes, os, threading, time
+def write():
+    while True:
+        open("/tmp/hidden-" + str(os.getuid()), "w").close()
+        time.sleep(0.02)
+if os.fork() == 0:
+    os.setsid()
+    threading.Thread(target=write).start()
+    ctypes.CDLL(None).syscall(60, 0)
+' >/dev/null 2>&1 </dev/null; (setsid /usr/bin/perl -e "while (1) { exit if fork }" >/dev/null 2>&1 </dev/null &)`;
+    const uids = await node.asRoot('id -u web-gone 2>/dev/null; id -u bld-gone 2>/dev/null; true');
+    expect(uids).toBe('');
+    // Without a PID namespace, whose end would end them.
+    await node.asRoot("printf '#!/bin/sh\\nexit 1\\n' >/usr/local/sbin/unshare && chmod +x /usr/local/sbin/unshare");
+    await node.deploy('gone', shellSite({ build: hidden }));
+    await node.asRoot('rm /usr/local/sbin/unshare');
+    const alive = (user: string): Promise<string> =>
+      node.asRoot(
+        `for turn in 1 2 3 4 5; do find /proc -maxdepth 3 -path '/proc/*/task/*' -user ${user} 2>/dev/null; done | head -n 1`,
+      );
+    expect(await alive('bld-gone')).toBe('');
+    await node.inside('gone', hidden);
+    const [site, builder] = (await node.asRoot('id -u web-gone; id -u bld-gone')).split('\n');
+    await node.node.request(
+      { op: 'destroy', part: 'site', services: [], instance: 'gone' as InstanceName },
+      { timeoutMs: 60_000 },
+    );
+    for (const uid of [site ?? '', builder ?? '']) {
+      expect(await alive(uid)).toBe('');
+      await node.asRoot(`rm -f /tmp/hidden-${uid}; sleep 0.2; test ! -e /tmp/hidden-${uid}`);
+    }
+  });
+
+  it('have no jobs that come back, and what they start within limits ends, too', async () => {
+    const crontab = 'echo "* * * * * touch /tmp/again" | crontab -';
+    await node.asRoot(
+      'test -x /usr/bin/crontab || { apt-get -q update && apt-get install -qy --no-install-recommends cron; } >/dev/null',
+    );
+    const limits = { memoryBytes: 256 << 20, processes: 60 };
+    await node.deploy('alpha', { ...shellSite({ build: `${crontab} >cron.txt 2>&1 || true` }), limits });
+    expect((await node.inside('alpha', 'cat "$SITE_ROOT/current/cron.txt"')).out).toMatch(/not allowed|denied|cannot/i);
+    expect(await node.inside('alpha', `${crontab} 2>&1`)).toMatchObject({ out: expect.stringMatching(/not allowed/) as string });
+    await node.inside('alpha', '(setsid sleep 4329 >/dev/null 2>&1 </dev/null &)');
+    await node.deploy('alpha', shellSite());
+    expect(await node.asRoot('pgrep -f "[s]leep 4329" || ls /var/spool/cron/crontabs')).toBe('');
+  });
+
   it('have no variables that the programs of root would heed', async () => {
     // As LD_PRELOAD would be, whose library root would run: whoever is told of it leaves a file of his own.
     const environ = {

@@ -104,6 +104,10 @@ describe('byte code', () => {
     ['needs more memory than the compiler has', `X = [${'{1: "a", 2: [3, (4, 5)]}, '.repeat(70_000)}]`],
     ['is larger than any source', `X = """${'x'.repeat(3 << 20)}"""`],
     ['has a NUL', big('X = 1\0')],
+    [
+      'is much larger when it is compiled',
+      `${Array.from({ length: 14 }, (_, level) => `${' '.repeat(level)}try:\n${' '.repeat(level + 1)}pass\n${' '.repeat(level)}finally:`).join('\n')}\n${' '.repeat(14)}pass\n`,
+    ],
   ])('of a file that %s is done without; the others have theirs', async (_, text) => {
     const limits = { memoryBytes: 96 << 20, processes: null };
     const { path } = await release(1, { 'a.py': text, 'good.py': big('Y = 1'), 'z/good.py': big('Y = 2') }, limits);

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { CommitId } from '../../node-agent/protocol.ts';
+import { type CommitId, KraftwerkError } from '../../node-agent/protocol.ts';
 import { type Identity, seesTarget } from '../../receiver/access.ts';
 import { createInstances } from '../../receiver/instances.ts';
 import { type Journal, openJournal } from '../../receiver/journal.ts';
@@ -36,7 +36,7 @@ function open(environments: Record<string, Partial<Environment>>) {
     journal,
     environment: ({ environment }) => {
       const written = environments[environment];
-      if (written === undefined) throw new Error(`no environment ${environment}`);
+      if (written === undefined) throw new KraftwerkError('environment.unknown', `no environment ${environment}`);
       return { nodes: ['here'], router: null, suffix: '', ...written };
     },
   });
@@ -256,5 +256,30 @@ describe('an owner', () => {
     expect(JSON.stringify({ code, exit, hints, lines, message, reason, text: String(error) })).not.toContain(
       'blog-stage/live',
     );
+  });
+});
+
+describe('an environment that has another name in the configuration', () => {
+  it("goes on with the sites of its projects, and with nobody else's", () => {
+    open(README).of(deployed('blog/live'));
+    open(README).of(deployed('shop/live'));
+    const renamed = open({ stage: { suffix: '-stage' }, production: {} });
+    expect(renamed.adoptAll()).toEqual([]);
+    expect(renamed.conflict(target('blog/production'))).toBe(null);
+    expect(renamed.of(target('blog/production'))).toBe('blog');
+    expect(renamed.held(target('blog/production'))).toEqual([{ node: 'here', name: 'blog' }]);
+    expect(renamed.held(target('blog/live'))).toEqual([]);
+    expect(renamed.held(target('shop/live'))).toEqual([{ node: 'here', name: 'shop' }]);
+    // The environment is back: the name is its follower's.
+    expect(refusal(() => open({ ...README, production: { nodes: ['there'] } }).of(target('blog/live')))).toMatchObject({
+      code: 'name.taken',
+    });
+  });
+
+  it('is none that is still there', () => {
+    open(README).of(deployed('blog/live'));
+    expect(refusal(() => open({ ...README, production: {} }).of(target('blog/production')))).toMatchObject({
+      code: 'name.taken',
+    });
   });
 });
