@@ -258,7 +258,9 @@ if os.fork() == 0:
     const limits = { memoryBytes: 256 << 20, processes: 60 };
     await node.deploy('alpha', { ...shellSite({ build: `${crontab} >cron.txt 2>&1 || true` }), limits });
     expect((await node.inside('alpha', 'cat "$SITE_ROOT/current/cron.txt"')).out).toMatch(/not allowed|denied|cannot/i);
-    expect(await node.inside('alpha', `${crontab} 2>&1`)).toMatchObject({ out: expect.stringMatching(/not allowed/) as string });
+    expect(await node.inside('alpha', `${crontab} 2>&1`)).toMatchObject({
+      out: expect.stringMatching(/not allowed/) as string,
+    });
     await node.inside('alpha', '(setsid sleep 4329 >/dev/null 2>&1 </dev/null &)');
     await node.deploy('alpha', shellSite());
     expect(await node.asRoot('pgrep -f "[s]leep 4329" || ls /var/spool/cron/crontabs')).toBe('');
