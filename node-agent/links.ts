@@ -96,6 +96,8 @@ export async function acceptLinks(
 /** Whether sshd would let the site's user in, as far as its configuration tells. @returns its port @throws KraftwerkError `service.link` */
 async function askServer(system: System, site: SiteLayout): Promise<number> {
   const user = site.owner?.user ?? '';
+  // Where a socket starts sshd, the folder that it wants is there only while somebody is logged in.
+  if (!system.exists('/run/sshd')) system.makeFolder('/run/sshd', 0o755);
   const { code, tail } = await command(system, ['/usr/sbin/sshd', '-T', '-C', `user=${user},host=node,addr=192.0.2.1`]);
   const hint = 'on that node: apt-get install openssh-server, and sshd -t';
   if (code !== 0) throw linkError("the node's sshd cannot be asked", tail.slice(-3), [hint]);
