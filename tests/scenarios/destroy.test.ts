@@ -361,24 +361,31 @@ describe('several nodes', () => {
     await reconfigure((text) => text.replace('nodes: [web1], router: try', 'nodes: [web1, web2], router: try'));
   });
 
-  it.runIf(thorough)('that have left it keep what another target has there by its name', async () => {
-    await alice.deploy(FLAKY_ONLY, 'wide');
-    const other = '  other: {nodes: [web2], suffix: -wide, domain: "{project}-wide.localhost"}\n';
-    await reconfigure((text) =>
-      text
-        .replace('nodes: [web1, web2], router: try', 'nodes: [web1], router: try')
-        .replace('  wide:', `${other}  wide:`),
-    );
-    rmSync(join(wide('web2'), 'etc/nginx/sites-enabled/blog-wide'));
-    alice.git(['remote', 'add', 'other', 'kraftwerk@receiver:blog/other']);
-    await alice.deploy({ 'version.txt': 'of the other' }, 'other');
-    expect(await destroy('blog/wide')).toMatchObject({ code: 0 });
-    expect((await get(receiver.nodeAt('web2'), 'blog-wide.localhost')).body).toBe('of the other');
-    expect(await destroy('blog/other')).toMatchObject({ code: 0 });
-    await reconfigure((text) =>
-      text.replace(other, '').replace('nodes: [web1], router: try', 'nodes: [web1, web2], router: try'),
-    );
-  });
+  it.runIf(thorough)(
+    'that have left it keep its name for it: nobody else gets it there before it is destroyed',
+    async () => {
+      await alice.deploy(FLAKY_ONLY, 'wide');
+      const other = '  other: {nodes: [web2], suffix: -wide, domain: "{project}-wide.localhost"}\n';
+      await reconfigure((text) =>
+        text
+          .replace('nodes: [web1, web2], router: try', 'nodes: [web1], router: try')
+          .replace('  wide:', `${other}  wide:`),
+      );
+      alice.git(['remote', 'add', 'other', 'kraftwerk@receiver:blog/other']);
+      alice.commit({ 'version.txt': 'of the other' });
+      const refused = await alice.push('other');
+      expect(refused.rejected).toBe('the name blog-wide belongs to blog/wide');
+      expect((await get(receiver.nodeAt('web2'), 'blog-wide.localhost')).status).toBe(200);
+      expect(await destroy('blog/wide')).toMatchObject({ code: 0 });
+      expect(traces(wide('web2'), 'blog-wide')).toEqual([]);
+      await alice.deploy({}, 'other');
+      expect((await get(receiver.nodeAt('web2'), 'blog-wide.localhost')).body).toBe('of the other');
+      expect(await destroy('blog/other')).toMatchObject({ code: 0 });
+      await reconfigure((text) =>
+        text.replace(other, '').replace('nodes: [web1], router: try', 'nodes: [web1, web2], router: try'),
+      );
+    },
+  );
 
   it.runIf(thorough)('that are not configured any more are named: what they serve stays there', async () => {
     await alice.deploy(FLAKY_ONLY, 'wide');

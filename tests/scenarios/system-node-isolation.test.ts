@@ -370,13 +370,21 @@ while time.time() < end:
     const build = 'cat /proc/self/cgroup >cgroup.txt; id -un >>cgroup.txt';
     const { release } = await node.deploy('alpha', { ...shellSite({ build }), limits });
     await node.asRoot(`umount ${controllers}`);
-    const scope = /0::\/kraftwerk\.slice\/run-[\w-]+\.scope\n/;
+    const scope = /0::\/kraftwerk\.slice\/kraftwerk-alpha-[ab]\.[0-9]+\.scope\n/;
     expect((await node.inside('alpha', 'cat /proc/self/cgroup')).out).toMatch(scope);
-    expect(await node.asRoot(`cat /web/alpha/releases/v${release}/cgroup.txt`)).toMatch(scope);
+    expect(await node.asRoot(`cat /web/alpha/releases/v${release}/cgroup.txt`)).toMatch(
+      /0::\/kraftwerk\.slice\/run-[\w-]+\.scope\n/,
+    );
+    // What has left its parents there ends with the site's process, too.
+    await node.inside('alpha', '(setsid sleep 4330 >/dev/null 2>&1 </dev/null &)');
+    expect(await node.asRoot('cat /proc/$(pgrep -f "[s]leep 4330")/cgroup')).toMatch(
+      /kraftwerk-alpha-[ab]\.[0-9]+\.scope$/,
+    );
     const before = await node.status('alpha');
     await node.deploy('alpha', shellSite());
     expect((await node.inside('alpha', 'cat /proc/self/cgroup')).out).not.toMatch(scope);
     expect(before?.processes.find(({ serves }) => serves)).toMatchObject({ state: 'run', workers: 1 });
-    expect(await node.asRoot('systemctl list-units --no-legend --type scope "run-*"')).toBe('');
+    expect(await node.asRoot('pgrep -f "[s]leep 4330" || true')).toBe('');
+    expect(await node.asRoot('systemctl list-units --no-legend --type scope "run-*" "kraftwerk-*"')).toBe('');
   });
 });
