@@ -92,12 +92,8 @@ function removeEntry(parent: number, name: Name, top: Top | null): void {
     } finally {
       fs.closeSync(folder);
     }
-    // ENOTEMPTY: something was made in it meanwhile.
-    const gone = unless(['ENOTEMPTY', 'EEXIST', 'ENOTDIR'], () => {
-      fs.rmdirSync(at(parent, name));
-      return true;
-    });
-    if (gone) return;
+    // ENOTEMPTY: something was made in it meanwhile. ENOENT: another has removed it, as systemd does. The next look tells.
+    unless(['ENOTEMPTY', 'EEXIST', 'ENOTDIR', 'ENOENT'], () => fs.rmdirSync(at(parent, name)));
   }
   throw Object.assign(new Error(`EBUSY: ${String(name)} is filled again as fast as it is emptied`), { code: 'EBUSY' });
 }
@@ -155,7 +151,8 @@ function empty(folder: number, top: Top): void {
 function* namesIn(folder: number): Generator<Buffer> {
   // The types of Node.js know no names as bytes here.
   const options = { encoding: 'buffer' as BufferEncoding, bufferSize: 256 };
-  const opened = fs.opendirSync(`/proc/self/fd/${folder}`, options);
+  const opened = unless(['ENOENT'], () => fs.opendirSync(`/proc/self/fd/${folder}`, options));
+  if (opened === null) return;
   try {
     for (let entry = opened.readSync(); entry !== null; entry = opened.readSync())
       yield entry.name as unknown as Buffer;

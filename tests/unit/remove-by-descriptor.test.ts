@@ -1,5 +1,5 @@
 // What removes a tree, whatever is in it: many forms, and nothing outside is touched.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -71,6 +71,16 @@ describe('what is removed', () => {
   it.each(Object.keys(forms))('with %s', (form) => {
     forms[form]?.();
     gone(tree);
+  });
+  it('goes, though another removes it at the same time', async () => {
+    for (let turn = 0; turn < 10; turn++) {
+      for (let number = 0; number < 300; number++) fs.mkdirSync(join(tree, `many/${number}/x`), { recursive: true });
+      const other = spawn('rm', ['-rf', join(tree, 'many')]);
+      const ended = new Promise((resolve) => other.once('close', resolve));
+      await new Promise((resolve) => other.once('spawn', resolve));
+      gone(tree);
+      await ended;
+    }
   });
   it('is not there at all, nor what it would be in', () => {
     gone(join(folder, 'none'));
