@@ -8,7 +8,7 @@ import type { StepName } from './protocol.ts';
 import { endBuild } from './site-processes.ts';
 import type { System } from './system.ts';
 
-/** What programs say when the disk, or what they may use of it, is full. */
+/** The words of programs when the disk, or what they may use of it, is full. */
 export const NO_ROOM = /No space left on device|Disk quota exceeded|\b(?:ENOSPC|EDQUOT)\b/;
 
 /**
@@ -21,7 +21,7 @@ export async function makeBuildFolder(
   step: StepName,
 ): Promise<Record<string, string>> {
   const folder = site.buildFolder;
-  // What another build has left, if anything, shares the builder's rights.
+  // Processes that another build left would share the builder's rights.
   await endBuild(system, site, step);
   makeLentFolder(system, site, site.cache);
   system.remove(folder);

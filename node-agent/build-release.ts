@@ -56,8 +56,8 @@ async function fillRelease(request: PrepareRequest, work: Work, path: string, by
     const since = result.reused ? firstWith(work, result.key) : null;
     return { ...result, detail: since === null ? result.detail : `unchanged since v${since}, reused` };
   });
-  const { tree, changed } = await buildTree(request, work, virtualenv);
-  if (changed || tree !== unpacked.tree) byteCode.readAgain(tree);
+  const tree = await buildTree(request, work, virtualenv);
+  if (tree !== unpacked.tree) byteCode.readAgain(tree);
   const placed = byteCode.place(tree);
   placed.catch(() => undefined);
   await setUpServices(request, work);
@@ -86,12 +86,12 @@ async function buildTree(
   request: PrepareRequest,
   work: Work,
   { key, tree }: { key: string; tree: SealedTree },
-): Promise<{ tree: SealedTree; changed: boolean }> {
+): Promise<SealedTree> {
   const { system, site } = work;
   const link = (to: SealedTree): void => system.createLink(below(to, 'venv'), `../../venvs/${key}`);
   link(tree);
   system.failpoint('prepare.packages');
-  if (request.build === null) return { tree, changed: false };
+  if (request.build === null) return tree;
   lendTree(system, site, tree);
   await runStep(work, 'Build', request.build, tree.path, request.buildEnvironment, request.site.limits);
   const rules: TreeRules = {
@@ -101,11 +101,11 @@ async function buildTree(
     reason: 'the built tree is refused',
   };
   await takeTree(system, site, tree.path, { byteCode: 'drop', ...rules });
-  // Whatever the build has made of it: it is a deploy's own, and comes back.
+  // The link `venv` belongs to the deploy and comes back, whatever the build has made of it.
   system.remove(`${tree.path}/venv`);
   const built = sealTree(system, tree.path, rules);
   link(built);
-  return { tree: built, changed: true };
+  return built;
 }
 
 /** The oldest release that is still here and has this virtualenv. */

@@ -31,7 +31,7 @@ const MAX_SOURCE_BYTES = 2 * 1024 * 1024;
 const MAX_CRASHES = 10;
 /** Byte code is about as large as its source. A few lines can be made to come to megabytes. */
 const MAX_CODE = { times: 20, bytes: 64 * 1024, sum: 512 * 1024 * 1024 };
-/** What is not compiled by then, Python compiles at each start. */
+/** The fill stops after this time; Python compiles the rest at each start. */
 const FILL_LIMIT_MS = 600_000;
 const NAME_BYTES = 255;
 const TAG = 'tag';
@@ -39,7 +39,7 @@ const TAG = 'tag';
 export interface ByteCodeOrder {
   system: System;
   site: SiteLayout;
-  /** What will run it, e.g. /usr/bin/python3; where it is missing, others say so. */
+  /** The interpreter that will run it, e.g. /usr/bin/python3; where it is missing, others say so. */
   python: string;
   limits: Limits | null;
   /** Nobody waits for it any more. */

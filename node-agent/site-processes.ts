@@ -109,7 +109,7 @@ export async function endBuild(system: System, site: SiteLayout, step: StepName)
 
 /**
  * Ends the processes of a site that stand in no slot, unit or running command: those that have left their parents, or whose
- * slot is down. On a system node by its user: none can hide. On a rootless one by a mark in the environment. The site's lock is held.
+ * slot is down. A system node finds them by their user, a rootless one by a mark in the environment. The site's lock is held.
  * @throws KraftwerkError `site.processes`
  */
 export async function endStrays(system: System, site: SiteLayout, step: StepName): Promise<void> {
